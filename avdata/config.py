@@ -1,0 +1,104 @@
+"""Configuration: frozen dataclasses, filled from YAML and dotted overrides.
+
+The dataclass is the schema: its fields are the only keys, its defaults the only defaults.
+pydantic checks the values; an unknown key is an error that names the nearest known one.
+"""
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pydantic
+import yaml
+
+from avdata.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
+
+def load(schema: type[T], file: Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """Defaults, then the YAML file, then each `dotted.key=value` (the value read as YAML)."""
+    plain: dict[str, Any] = {}
+    if file is not None:
+        plain = _read_yaml(file)
+        _refuse_unknown(schema, plain, str(file))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: write it as key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML") from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _refuse_unknown(schema, value, f"--set {override}")
+        plain = _merge(plain, value)
+    return from_plain(schema, plain, str(file) if file else "configuration")
+
+
+def from_plain(schema: type[T], plain: Mapping[str, Any], where: str) -> T:
+    """The dataclass from nested plain values; ConfigError names `where`, the key and the value."""
+    _refuse_unknown(schema, plain, where)
+    try:
+        return pydantic.TypeAdapter(schema).validate_python(plain)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or schema.__name__
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {key} = {first['input']!r}: {message}") from error
+
+
+def to_plain(config: "DataclassInstance") -> dict[str, Any]:
+    """Nested plain values that `from_plain` reads back and JSON can hold."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        plain = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such configuration file") from None
+    except yaml.YAMLError as error:
+        line = str(error).replace("\n", " ")
+        raise ConfigError(f"{file}: not YAML: {line}") from error
+    if plain is None:
+        return {}
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{file}: must hold keys and values, not {type(plain).__name__}")
+    return plain
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        nested = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _refuse_unknown(
+    schema: type[object], plain: Mapping[str, Any], where: str, prefix: str = ""
+) -> None:
+    known = typing.get_type_hints(schema)
+    for key, value in plain.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {prefix}{key}; {hint}")
+        inner = known[key]
+        if (
+            isinstance(inner, type)
+            and dataclasses.is_dataclass(inner)
+            and isinstance(value, Mapping)
+        ):
+            _refuse_unknown(inner, value, where, f"{prefix}{key}.")

@@ -1,0 +1,1 @@
+"""The avdata command and the Ray jobs behind it."""

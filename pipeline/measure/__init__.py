@@ -1,0 +1,1 @@
+"""Measurements of one clip, a family a file."""

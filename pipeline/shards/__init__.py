@@ -1,0 +1,1 @@
+"""The shard format: plan, writer, index, reader, verification."""

@@ -1,0 +1,1 @@
+"""A small physical world rendered to mp4 with exact truth beside it."""

@@ -1,0 +1,1 @@
+"""AVFullDiT: two towers, joint attention, AVSyncRoPE."""
