@@ -1,0 +1,146 @@
+"""A clip's exact frames and samples, cut by timestamp from its source.
+
+Frame k is the source frame nearest in time to start + k/fps: unbiased, where the frame last shown
+would lag by half a frame period on average. Sample 0 sounds at frame 0. Both counts are exact.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+
+from avdata.encoders.spec import ClipShape
+from avdata.errors import MediaError
+from avdata.pipeline.media.geometry import fitted, pixel_aspect
+from avdata.pipeline.media.sound import SoundTrack
+from avdata.pipeline.media.stream import opened
+
+# Seeking lands on a key frame before the wanted time, as the container's index has it; where it
+# lands late (no index, or a wrong one) decoding starts again from the beginning.
+SEEK_MARGIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMedia:
+    """Pixels and samples of one clip."""
+
+    frames: UInt8[ndarray, "n h w 3"]
+    samples: Float32[ndarray, "2 m"]
+    """In -1..1; zero where the source has no sound."""
+
+
+def read_clip(path: Path, start_s: float, shape: ClipShape, threads: int = 1) -> ClipMedia:
+    """The clip that starts `start_s` after the source's first frame.
+
+    MediaError when the source ends before the clip does.
+    """
+    start = _first_time(path, threads) + start_s
+    seeks = (True, False) if start > SEEK_MARGIN_S else (False,)
+    for seek in seeks:
+        with opened(path, threads) as container:
+            if seek:
+                container.seek(int((start - SEEK_MARGIN_S) * av.time_base), backward=True)
+            clip = _read(container, start, shape, from_start=not seek)
+        if clip is not None:
+            return clip
+    raise MediaError("decode", "clip_beyond_end", f"{path.name}: no clip at {start_s:.3f} s")
+
+
+def _first_time(path: Path, threads: int) -> float:
+    with opened(path, threads) as container:
+        for frame in _decoded(container, audio=False):
+            if frame.time is not None:
+                return float(frame.time)
+    raise MediaError("decode", "no_frame_decoded", path.name)
+
+
+def _read(
+    container: av.container.InputContainer, start: float, shape: ClipShape, *, from_start: bool
+) -> ClipMedia | None:
+    """None when decoding began after `start` (a seek that landed late) or ended too soon."""
+    picker = _NearestFrames(start, shape, pixel_aspect(container))
+    track = SoundTrack(shape.sample_rate, "stereo")
+    sound_end = start + shape.seconds
+    heard_until = None if container.streams.audio else sound_end
+    for frame in _decoded(container, audio=True):
+        if isinstance(frame, av.AudioFrame):
+            at = float(frame.time) if frame.time is not None else heard_until or 0.0
+            if heard_until is None and at > start and not from_start:
+                return None
+            heard_until = at + frame.samples / frame.sample_rate
+            if heard_until > start - SEEK_MARGIN_S and at < sound_end:
+                track.add(frame)
+        elif not picker.add(frame) and not from_start:
+            return None
+        if picker.done and heard_until is not None and heard_until >= sound_end:
+            break
+    frames = picker.finish()
+    if frames is None:
+        return None
+    # Lossy decoders overshoot full scale by a little.
+    return ClipMedia(frames, track.finish(start, shape.num_samples).clip(-1.0, 1.0))
+
+
+class _NearestFrames:
+    """Picks, as frames go by in order, the one nearest to each wanted time."""
+
+    def __init__(self, start: float, shape: ClipShape, pixel_aspect: float) -> None:
+        self._wanted = start + np.arange(shape.num_frames) / shape.fps
+        self._period = 1 / shape.fps
+        self._shape = shape
+        self._pixel_aspect = pixel_aspect
+        self._picked: list[UInt8[ndarray, "h w 3"]] = []
+        self._last: tuple[float, av.VideoFrame] | None = None
+
+    @property
+    def done(self) -> bool:
+        return len(self._picked) == len(self._wanted)
+
+    def add(self, frame: av.VideoFrame) -> bool:
+        """False when the first frame already lies after the first wanted time."""
+        at = float(frame.time) if frame.time is not None else -np.inf
+        if self.done or at <= (self._last[0] if self._last else -np.inf):
+            return True
+        if self._last is None:
+            self._last = (at, frame)
+            return bool(at <= self._wanted[0] + 1e-6)
+        middle = (self._last[0] + at) / 2
+        self._pick(self._last[1], until=middle)
+        self._last = (at, frame)
+        return True
+
+    def finish(self) -> UInt8[ndarray, "n h w 3"] | None:
+        """The frames; the source's last one serves until its end, at least one period."""
+        if self._last is not None and not self.done:
+            at, frame = self._last
+            shown = float(frame.duration * frame.time_base) if frame.time_base else 0.0
+            self._pick(frame, until=at + max(shown, self._period) + 1e-6)
+        return np.stack(self._picked) if self.done else None
+
+    def _pick(self, frame: av.VideoFrame, until: float) -> None:
+        picture = None
+        while not self.done and self._wanted[len(self._picked)] < until:
+            if picture is None:
+                size = self._shape.height, self._shape.width
+                picture = fitted(frame, self._pixel_aspect, *size)
+            self._picked.append(picture)
+
+
+def _decoded(
+    container: av.container.InputContainer, *, audio: bool
+) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    best = container.streams.best
+    streams = [best("video"), best("audio") if audio else None]
+    for packet in container.demux([stream for stream in streams if stream is not None]):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            if isinstance(frame, av.VideoFrame | av.AudioFrame):
+                yield frame

@@ -1,0 +1,54 @@
+"""From a decoded frame to the pixels wanted: pixel aspect, rotation, size, crop."""
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pixel_aspect(container: av.container.InputContainer) -> float:
+    """Width of a pixel over its height in the best video stream, 1 where the file is silent."""
+    stream = container.streams.best("video")
+    aspect = stream.sample_aspect_ratio if isinstance(stream, av.VideoStream) else None
+    return float(aspect) if aspect else 1.0
+
+
+def shown_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
+    """(height, width) in square pixels as a player shows the frame, after rotation.
+
+    `aspect` is the width of a stored pixel over its height.
+    """
+    height, width = frame.height, max(1, round(frame.width * aspect))
+    return (width, height) if frame.rotation % 180 else (height, width)
+
+
+def scaled(frame: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB of the whole frame, upright."""
+    sideways = frame.rotation % 180 != 0
+    rgb = frame.reformat(
+        width=height if sideways else width,
+        height=width if sideways else height,
+        format="rgb24",
+        interpolation="AREA",
+    ).to_ndarray()
+    # FFmpeg's rotation counts counter-clockwise, as rot90 does.
+    return np.ascontiguousarray(np.rot90(rgb, k=(frame.rotation // 90) % 4))
+
+
+def fitted(frame: av.VideoFrame, pixel_aspect: float, height: int, width: int) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB: scaled until it covers the size, then cropped around the centre."""
+    shown_height, shown_width = shown_size(frame, aspect)
+    scale = max(height / shown_height, width / shown_width)
+    tall = max(height, round(shown_height * scale))
+    wide = max(width, round(shown_width * scale))
+    top, left = (tall - height) // 2, (wide - width) // 2
+    picture = scaled(frame, tall, wide)[top : top + height, left : left + width]
+    return np.ascontiguousarray(picture)
+
+
+def analysis_size(shown_height: int, shown_width: int, longer_side: int) -> tuple[int, int]:
+    """(height, width), even, whose longer side is at most `longer_side`."""
+    scale = min(1.0, longer_side / max(shown_height, shown_width))
+    return (
+        max(2, 2 * round(shown_height * scale / 2)),
+        max(2, 2 * round(shown_width * scale / 2)),
+    )

@@ -1,0 +1,72 @@
+"""Sound placed by timestamp: decoded audio frames in, one array on the picture's clock out."""
+
+import math
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+# A later frame that starts this far from where the last one ended begins a new stretch; less is
+# the rounding of container clocks (Matroska counts milliseconds) and must not tear the sound.
+JOIN_SECONDS = 0.02
+
+
+class SoundTrack:
+    """Collects decoded audio frames, resampled once, each stretch at its own start time."""
+
+    def __init__(self, rate: int, layout: str) -> None:
+        self.rate = rate
+        self.layout = layout
+        self.channels = av.AudioLayout(layout).nb_channels
+        self.first_s: float | None = None
+        self._stretches: list[tuple[float, list[NDArray[np.float32]]]] = []
+        self._resampler: av.AudioResampler | None = None
+        self._next_s = 0.0
+
+    def add(self, frame: av.AudioFrame) -> None:
+        """The next decoded frame; one without a timestamp follows the last."""
+        start = self._next_s if frame.time is None else float(frame.time)
+        if self.first_s is None:
+            self.first_s = start
+        if self._resampler is None or abs(start - self._next_s) > JOIN_SECONDS:
+            self._flush()
+            self._resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+            self._stretches.append((start, []))
+            self._next_s = start
+        # Our own clock: the resampler must not see jitter of the container's.
+        frame.pts = None
+        self._keep(self._resampler.resample(frame))
+        self._next_s += frame.samples / frame.sample_rate
+
+    def finish(self, start_s: float, num_samples: int | None = None) -> NDArray[np.float32]:
+        """(channels, samples) from `start_s` on, zero where there was no sound.
+
+        Without `num_samples`, up to the end of the last stretch.
+        """
+        self._flush()
+        placed = [
+            (round((start - start_s) * self.rate), np.concatenate(chunks, axis=1))
+            for start, chunks in self._stretches
+            if chunks
+        ]
+        if num_samples is None:
+            num_samples = max((at + sound.shape[1] for at, sound in placed), default=0)
+        out = np.zeros((self.channels, max(num_samples, 0)), dtype=np.float32)
+        for at, sound in placed:
+            low, high = max(at, 0), min(at + sound.shape[1], out.shape[1])
+            if low < high:
+                out[:, low:high] = sound[:, low - at : high - at]
+        return np.nan_to_num(out, copy=False)
+
+    def _keep(self, frames: list[av.AudioFrame]) -> None:
+        self._stretches[-1][1].extend(frame.to_ndarray().astype(np.float32) for frame in frames)
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._keep(self._resampler.resample(None))
+            self._resampler = None
+
+
+def dbfs(amplitude: float) -> float:
+    """Amplitude in 0..1 as dB of full scale; -120 for nothing."""
+    return max(-120.0, 20.0 * math.log10(amplitude)) if amplitude > 0 else -120.0

@@ -1,0 +1,182 @@
+"""One decode of one source: every frame with its time, the sound, and the facts of the file.
+
+All times are seconds from the first frame. FFmpeg's edit lists and discard flags are honoured, so
+a time is what a player would show. Nothing seeks, so every container gives the same answer.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from avdata.errors import MediaError
+from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
+from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
+from avdata.pipeline.media.sound import SoundTrack
+from avdata.pipeline.record import Media
+
+ANALYSIS_RATE = 44_100
+ANALYSIS_LONGER_SIDE = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One frame at analysis size, upright RGB (h, w, 3)."""
+
+    t: float
+    image: NDArray[np.uint8]
+
+
+@contextmanager
+def opened(path: Path, threads: int) -> Iterator[av.container.InputContainer]:
+    """The container, closed afterwards; MediaError when FFmpeg cannot make sense of it."""
+    if path.stat().st_size == 0:
+        raise MediaError("probe", "empty_file", "0 bytes")
+    try:
+        container = av.open(str(path), options=OPEN_OPTIONS)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise MediaError("probe", "not_media", _short(error, path)) from error
+    with container:
+        for stream in (*container.streams.video, *container.streams.audio):
+            if stream.codec_context is not None:
+                stream.codec_context.thread_count = threads
+        yield container
+
+
+class SourceStream:
+    """Iterate over `pictures()` to the end; then `sound()` and `media()` have their answers."""
+
+    def __init__(self, container: av.container.InputContainer, limits: MediaLimits) -> None:
+        video = container.streams.best("video")
+        if not isinstance(video, av.VideoStream):
+            raise MediaError("probe", "no_video_stream", f"{len(container.streams)} streams")
+        if video.width * video.height > limits.max_pixels:
+            raise MediaError("probe", "picture_too_large", f"{video.width}x{video.height}")
+        audio = container.streams.best("audio")
+        self._container = container
+        self._limits = limits
+        self._video = video
+        self._audio = audio if isinstance(audio, av.AudioStream) else None
+        self._track = SoundTrack(ANALYSIS_RATE, "mono")
+        self._times: list[float] = []
+        self._zero: float | None = None
+        self._size = (0, 0)
+        self._shown = (0, 0)
+        self._rotation = 0
+        self._last_duration = 0.0
+        self._num_errors = 0
+        self._num_backward = 0
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every frame in order of time; a frame whose time goes back is counted, not given."""
+        streams = [stream for stream in (self._video, self._audio) if stream is not None]
+        for packet in self._container.demux(streams):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self._num_errors += 1
+                continue
+            for frame in frames:
+                if isinstance(frame, av.AudioFrame):
+                    self._track.add(frame)
+                elif isinstance(frame, av.VideoFrame):
+                    yield from self._picture(frame)
+        if self._zero is None:
+            raise MediaError("decode", "no_frame_decoded", f"{self._num_errors} packets refused")
+
+    def sound(self) -> NDArray[np.float32] | None:
+        """(m,) mono at ANALYSIS_RATE, sample 0 at frame 0; None where no sound was decoded."""
+        if self._track.first_s is None or self._zero is None:
+            return None
+        sound = self._track.finish(self._zero)[0]
+        return sound if len(sound) else None
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """(n,) times of the frames given."""
+        return np.array(self._times)
+
+    @property
+    def end(self) -> float:
+        """End of the last frame."""
+        return self._times[-1] + self._last_duration
+
+    def media(self) -> Media:
+        """The facts, after the last frame."""
+        assert self._zero is not None
+        container, audio = self._container, self._audio
+        declared = self._declared_seconds()
+        lag = None if self._track.first_s is None else self._track.first_s - self._zero
+        steps = np.diff(self.times)
+        heard = self._track.first_s is not None and audio is not None
+        return Media(
+            container=container.format.name,
+            duration_s=self.end,
+            duration_error_ms=None if declared is None else 1000 * (declared - self.end),
+            video_codec=self._video.codec_context.name,
+            width=self._shown[1],
+            height=self._shown[0],
+            rotation=-self._rotation % 360,
+            fps=len(self._times) / self.end if self.end > 0 else 0.0,
+            # Clocks of 1 ms (Matroska) jitter by 1 ms; more than that is a variable rate.
+            vfr=bool(len(steps) and np.ptp(steps) > 0.0025),
+            audio_codec=audio.codec_context.name if heard and audio else None,
+            audio_rate=audio.codec_context.sample_rate if heard and audio else None,
+            audio_channels=audio.codec_context.layout.nb_channels if heard and audio else None,
+            av_lag_ms=None if lag is None else 1000 * lag,
+            flags=self._flags(declared),
+        )
+
+    def _picture(self, frame: av.VideoFrame) -> Iterator[Picture]:
+        step = self._last_duration or 1 / 25
+        last = self._times[-1] if self._times else 0.0
+        at = float(frame.time) if frame.time is not None else (self._zero or 0.0) + last + step
+        if self._zero is None:
+            self._zero = at
+            self._shown = shown_size(frame, pixel_aspect(self._container))
+            self._size = analysis_size(*self._shown, ANALYSIS_LONGER_SIDE)
+            self._rotation = frame.rotation
+        elif at - self._zero <= last:
+            self._num_backward += 1
+            return
+        t = at - self._zero
+        if t > self._limits.max_seconds:
+            raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
+        self._last_duration = self._frame_seconds(frame, t - last)
+        self._times.append(t)
+        yield Picture(t, scaled(frame, *self._size))
+
+    def _frame_seconds(self, frame: av.VideoFrame, since_last: float) -> float:
+        if frame.duration and frame.time_base:
+            return float(frame.duration * frame.time_base)
+        return since_last or float(1 / (self._video.average_rate or 25))
+
+    def _declared_seconds(self) -> float | None:
+        stream = self._video
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        if self._container.duration is None:
+            return None
+        return self._container.duration / av.time_base
+
+    def _flags(self, declared: float | None) -> list[str]:
+        unreadable = [s for s in self._container.streams.audio if s.codec_context is None]
+        unheard = self._audio is not None and self._track.first_s is None
+        found = {
+            "timestamps_out_of_order": self._num_backward > 0,
+            "decode_errors": self._num_errors > 0,
+            "truncated": declared is not None and declared - self.end > max(0.5, 0.05 * declared),
+            "no_declared_duration": declared is None,
+            "audio_unreadable": bool(unreadable) or unheard,
+            "no_audio_stream": self._audio is None and not unreadable,
+        }
+        return [name for name, is_so in found.items() if is_so]
+
+
+def _short(error: Exception, path: Path) -> str:
+    return str(error).replace(f"'{path}'", path.name).replace("\n", " ")[:300]
