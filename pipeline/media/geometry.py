@@ -34,7 +34,7 @@ def scaled(frame: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(rgb, k=(frame.rotation // 90) % 4))
 
 
-def fitted(frame: av.VideoFrame, pixel_aspect: float, height: int, width: int) -> NDArray[np.uint8]:
+def fitted(frame: av.VideoFrame, aspect: float, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) RGB: scaled until it covers the size, then cropped around the centre."""
     shown_height, shown_width = shown_size(frame, aspect)
     scale = max(height / shown_height, width / shown_width)

@@ -97,6 +97,12 @@ class SourceStream:
         return sound if len(sound) else None
 
     @property
+    def nominal_fps(self) -> float:
+        """What the file calls its rate; 25 where it says nothing believable."""
+        rate = float(self._video.average_rate or 0)
+        return rate if 1 <= rate <= 240 else 25.0
+
+    @property
     def times(self) -> NDArray[np.float64]:
         """(n,) times of the frames given."""
         return np.array(self._times)

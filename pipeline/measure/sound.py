@@ -1,0 +1,90 @@
+"""Loudness, silence and onsets of a mono sound.
+
+An onset is a sudden rise of energy over several bands at once (spectral flux on a 5 ms hop),
+timed at the foot of the rise: where a hit begins, not where it is loudest.
+"""
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from scipy.signal import find_peaks
+
+from avdata.pipeline.media.sound import dbfs
+from avdata.pipeline.record import Audio
+
+SILENCE_DBFS = -60.0
+WINDOW_SECONDS = 0.05
+HOP_SECONDS = 0.005
+NUM_BANDS = 32
+LOWEST_HZ, HIGHEST_HZ = 60.0, 16_000.0
+MIN_RISE_DB = 4.0
+"""Mean rise over the bands that counts as an onset at all."""
+MIN_GAP_SECONDS = 0.06
+
+
+def audio(sound: Float32[ndarray, " m"], rate: int, onsets_s: list[float]) -> Audio:
+    """The clip's numbers; `onsets_s` are relative to the clip's start."""
+    peak = float(np.abs(sound).max(initial=0.0))
+    window = max(1, round(WINDOW_SECONDS * rate))
+    count = max(1, len(sound) // window)
+    blocks = np.resize(sound, (count, window)) if len(sound) < window else sound[: count * window]
+    power = np.square(blocks.reshape(count, -1)).mean(axis=1)
+    return Audio(
+        rms_dbfs=dbfs(float(np.sqrt(power.mean()))),
+        peak_dbfs=dbfs(peak),
+        silence_share=float((power <= 10 ** (SILENCE_DBFS / 10)).mean()),
+        onsets_s=onsets_s,
+    )
+
+
+def onsets(sound: Float32[ndarray, " m"], rate: int) -> list[float]:
+    """Times of the onsets, in seconds from the first sample."""
+    hop = round(HOP_SECONDS * rate)
+    levels = _band_levels(sound, rate, hop)
+    if len(levels) < 4:
+        return []
+    # Against the loudest of the three hops before, so that a ripple of a held tone is no rise.
+    held = np.stack([levels[2:-1], levels[1:-2], levels[:-3]]).max(axis=0)
+    flux = np.maximum(levels[3:] - held, 0.0).mean(axis=1)
+    # A steady noise has its own flux; an onset stands well out of its neighbourhood.
+    floor = _running_median(flux, round(0.5 / HOP_SECONDS))
+    distance = max(1, round(MIN_GAP_SECONDS / HOP_SECONDS))
+    peaks, _ = find_peaks(flux - 3.0 * floor, height=MIN_RISE_DB, distance=distance)
+    return [_foot(sound, rate, (int(peak) + 3) * hop) for peak in peaks]
+
+
+def _band_levels(
+    sound: Float32[ndarray, " m"], rate: int, hop: int
+) -> Float32[ndarray, "hops bands"]:
+    """dB per band and hop, floored 70 dB under full scale so that faint noise has no onsets."""
+    size = 4 * hop
+    if len(sound) < size:
+        return np.zeros((0, NUM_BANDS), np.float32)
+    padded = np.pad(sound, (size // 2, size // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(size), axis=1))) / size**2
+    top = min(HIGHEST_HZ, 0.45 * rate)
+    edges = np.geomspace(LOWEST_HZ, top, NUM_BANDS + 1) * size / rate
+    starts = np.minimum(np.round(edges[:-1]).astype(int), power.shape[1] - 1)
+    bands = np.add.reduceat(power, starts, axis=1)
+    level: Float32[ndarray, "hops bands"] = 10 * np.log10(bands + 1e-7).astype(np.float32)
+    return level
+
+
+def _running_median(values: Float32[ndarray, " n"], width: int) -> Float32[ndarray, " n"]:
+    width = min(width | 1, len(values) | 1)
+    padded = np.pad(values, width // 2, mode="edge")
+    median = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+    return np.asarray(median[: len(values)], dtype=np.float32)
+
+
+def _foot(sound: Float32[ndarray, " m"], rate: int, near: int) -> float:
+    """Where, within 25 ms around sample `near`, the envelope first passes a fifth of its top."""
+    low = max(0, near - round(0.015 * rate))
+    piece = np.abs(sound[low : near + round(0.01 * rate)])
+    if len(piece) == 0:
+        return near / rate
+    before = float(piece[: max(1, round(0.002 * rate))].max())
+    top = float(piece.max())
+    passed = np.flatnonzero(piece >= before + 0.2 * (top - before))
+    return (low + int(passed[0])) / rate

@@ -1,0 +1,180 @@
+"""Everything about one source from one decode: its clips, measured and labelled.
+
+The stream is read once. Per frame only small numbers are kept, never the picture, so memory does
+not grow with size and hardly with length; at the end shots are cut into clips and each clip
+gathers the numbers of its own frames.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from numpy import ndarray
+
+from avdata import storage
+from avdata.errors import MediaError
+from avdata.pipeline.measure.contact import jumps, match
+from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label
+from avdata.pipeline.measure.shots import ShotFinder, shots
+from avdata.pipeline.measure.sound import audio, onsets
+from avdata.pipeline.measure.technical import FrameExposure, frame_exposure, technical
+from avdata.pipeline.media.limits import MediaLimits
+from avdata.pipeline.media.stream import ANALYSIS_RATE, SourceStream, opened
+from avdata.pipeline.record import Clip, ContactEvent, Labels, Media, Source
+
+T = TypeVar("T")
+
+VERSION = 1
+"""Raise when a measurement changes; every part made before is then made again."""
+SILENT_DBFS = -50.0
+DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
+"""Flags that explain why a source is too short, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """How sources become clips."""
+
+    num_frames: int = 33
+    """Frames of a clip, 4k+1."""
+    fps: int = 16
+    max_clips_per_source: int | None = None
+    limits: MediaLimits = field(default_factory=MediaLimits)
+
+    def __post_init__(self) -> None:
+        if self.num_frames % 4 != 1:
+            raise ValueError(f"num_frames must be 4k+1 (17, 33, 81, ...), not {self.num_frames}")
+        if self.fps < 1:
+            raise ValueError(f"fps must be at least 1, not {self.fps}")
+
+    @property
+    def clip_seconds(self) -> float:
+        """Time for which a clip is on screen."""
+        return self.num_frames / self.fps
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same source would give other rows."""
+        return storage.digest_json([VERSION, self.num_frames, self.fps, self.max_clips_per_source])
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracks:
+    """What is left of a source after its decode: short series, one entry a frame."""
+
+    times: Float[ndarray, " n"]
+    exposures: list[FrameExposure]
+    motions: list[FrameMotion]
+    jump: Float[ndarray, " n"]
+    shots: list[tuple[float, float]]
+    sound: Float32[ndarray, " m"] | None
+    onsets_s: list[float]
+    media: Media
+
+
+def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
+    """All clips of one local file; MediaError when it gives none."""
+    source = Source(
+        uri=uri, uris=[uri], digest=storage.digest_file(path), size_bytes=path.stat().st_size
+    )
+    with opened(path, config.limits.decoder_threads) as container:
+        tracks = _read(SourceStream(container, config.limits))
+    spans = [
+        (shot, start)
+        for shot, (low, high) in enumerate(tracks.shots)
+        for start in clip_starts(low, high, config)
+    ][: config.max_clips_per_source]
+    if not spans:
+        raise _too_short(tracks, config)
+    return [_clip(source, shot, start, tracks, config) for shot, start in spans]
+
+
+def clip_starts(low: float, high: float, config: IngestConfig) -> list[float]:
+    """Starts of the clips that tile a shot from its first frame; what is left over is not used."""
+    # A container's clock may be a millisecond off; half a frame period is not a missing frame.
+    count = int((high - low + 0.5 / config.fps) / config.clip_seconds)
+    return [low + k * config.clip_seconds for k in range(count)]
+
+
+def _read(stream: SourceStream) -> _Tracks:
+    exposures: list[FrameExposure] = []
+    motions: list[FrameMotion] = []
+    meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps)
+    before, last = None, 0.0
+    for index, picture in enumerate(stream.pictures()):
+        luma = cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+        exposures.append(frame_exposure(luma, before))
+        motions.append(meter.add(luma, picture.t - last))
+        finder.add(index, picture.image)
+        before, last = luma, picture.t
+    sound, times = stream.sound(), stream.times
+    jump = jumps(motions)
+    for cut in finder.cuts:
+        jump[cut : cut + 2] = 0.0  # Flow across a cut is no motion.
+    return _Tracks(
+        times=times,
+        exposures=exposures,
+        motions=motions,
+        jump=jump,
+        shots=shots(times.tolist(), stream.end, finder.cuts),
+        sound=sound,
+        onsets_s=[] if sound is None else onsets(sound, ANALYSIS_RATE),
+        media=stream.media(),
+    )
+
+
+def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:
+    end = start + config.clip_seconds
+    inside = (tracks.times >= start - 1e-6) & (tracks.times < end - 1e-6)
+    if not inside.any():  # A still held longer than the clip: the frame on screen is its picture.
+        inside[np.searchsorted(tracks.times, start, side="right") - 1] = True
+    moved = motion(_chosen(tracks.motions, inside))
+    heard = None
+    if tracks.sound is not None:
+        piece = tracks.sound[round(start * ANALYSIS_RATE) : round(end * ANALYSIS_RATE)]
+        within = [t - start for t in tracks.onsets_s if start <= t < end]
+        heard = audio(piece, ANALYSIS_RATE, within)
+    events = _events(tracks, start, end)
+    return Clip(
+        clip_id=storage.digest_json(
+            [source.digest, round(start, 6), config.num_frames, config.fps]
+        ),
+        source=source,
+        shot=shot,
+        start_s=start,
+        end_s=end,
+        media=tracks.media,
+        technical=technical(_chosen(tracks.exposures, inside)),
+        motion=moved,
+        audio=heard,
+        events=events,
+        labels=Labels(
+            motion=motion_label(moved),
+            contact=bool(events),
+            silent=heard is None or heard.rms_dbfs < SILENT_DBFS,
+        ),
+    )
+
+
+def _events(tracks: _Tracks, start: float, end: float) -> list[ContactEvent]:
+    inside = (tracks.times >= start) & (tracks.times < end)
+    within = [t - start for t in tracks.onsets_s if start <= t < end]
+    return match(within, tracks.times[inside] - start, tracks.jump[inside])
+
+
+def _chosen(values: list[T], inside: Bool[ndarray, " n"]) -> list[T]:
+    return [value for value, chosen in zip(values, inside, strict=True) if chosen]
+
+
+def _too_short(tracks: _Tracks, config: IngestConfig) -> MediaError:
+    flags = tracks.media.flags
+    longest = max(high - low for low, high in tracks.shots)
+    detail = (
+        f"the longest of {len(tracks.shots)} shots has {longest:.2f} s, a clip needs "
+        f"{config.clip_seconds:.2f} s; flags: {', '.join(flags) or 'none'}"
+    )
+    damage = [flag for flag in DAMAGE if flag in flags]
+    return MediaError("cut", damage[0] if damage else "shorter_than_a_clip", detail)
