@@ -1,0 +1,48 @@
+"""The Parquet schema, derived from the record's dataclasses so that it is written once."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pydantic
+
+from avdata.pipeline.record import VERSION
+
+Row = TypeVar("Row")
+SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def arrow_schema(row: type[object]) -> pa.Schema:
+    """Columns of a record class; its version travels in the metadata."""
+    fields = [_field(name, hint) for name, hint in typing.get_type_hints(row).items()]
+    return pa.schema(fields, metadata={"avdata.record": f"{row.__name__} {VERSION}"})
+
+
+def to_table(row: type[Row], rows: Sequence[Row]) -> pa.Table:
+    """A table with one row a record, in the order given."""
+    plain = [dataclasses.asdict(each) for each in rows]  # type: ignore[call-overload]
+    return pa.Table.from_pylist(plain, schema=arrow_schema(row))
+
+
+def from_table(row: type[Row], table: pa.Table) -> list[Row]:
+    """The records of a table that `to_table` made."""
+    return pydantic.TypeAdapter(list[row]).validate_python(table.to_pylist())  # type: ignore[valid-type]
+
+
+def _field(name: str, hint: Any) -> pa.Field:  # noqa: ANN401 (type hints have no common type)
+    optional = isinstance(hint, types.UnionType)
+    if optional:
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    return pa.field(name, _type(hint), nullable=optional)
+
+
+def _type(hint: Any) -> pa.DataType:  # noqa: ANN401
+    if hint in SCALARS:
+        return SCALARS[hint]
+    if typing.get_origin(hint) is list:
+        return pa.list_(_field("item", typing.get_args(hint)[0]))
+    assert dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
+    return pa.struct([_field(name, inner) for name, inner in typing.get_type_hints(hint).items()])
