@@ -43,6 +43,6 @@ def _type(hint: Any) -> pa.DataType:  # noqa: ANN401
     if hint in SCALARS:
         return SCALARS[hint]
     if typing.get_origin(hint) is list:
-        return pa.list_(_field("item", typing.get_args(hint)[0]))
+        return pa.list_(_type(typing.get_args(hint)[0]))
     assert dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
     return pa.struct([_field(name, inner) for name, inner in typing.get_type_hints(hint).items()])

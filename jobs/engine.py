@@ -1,0 +1,90 @@
+"""Where jobs run: in this process, on a Ray started here, or on a cluster.
+
+Ray does the scheduling; this file only starts it quietly and hides which of the three it is.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+Item = TypeVar("Item", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How a job runs."""
+
+    inline: bool = False
+    """In this process, one item after another: for debugging and tiny corpora."""
+    address: str | None = None
+    """A Ray cluster to join; None starts Ray on this machine."""
+    workers: int | None = None
+    """Items at once; None is one a core."""
+
+    def num_workers(self) -> int:
+        """Items at once."""
+        return self.workers or os.cpu_count() or 1
+
+
+class Worker(Protocol):
+    """Made once per process, called once per item; its answer must be small and plain."""
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Does one item; commits its own output."""
+
+
+def stream(
+    engine: Engine, make: Callable[[], Worker], items: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The answers, in whatever order they come; Ray Data keeps the workers fed.
+
+    An exception of a worker ends the stream: workers turn data errors into answers themselves.
+    """
+    if engine.inline or not items:
+        worker = make()
+        yield from (worker(item) for item in items)
+        return
+    with _ray(engine):
+        import ray
+
+        class Actor:
+            def __init__(self) -> None:
+                self._worker = make()
+
+            def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+                return self._worker(row)
+
+        count = min(engine.num_workers(), len(items))
+        # One block an item: an answer is seen as soon as it is there, and no item waits for others.
+        data = ray.data.from_items(list(items), override_num_blocks=len(items))
+        answers = data.map(Actor, compute=ray.data.ActorPoolStrategy(size=count), num_cpus=1)
+        yield from answers.iter_rows()
+
+
+@contextmanager
+def _ray(engine: Engine) -> Iterator[None]:
+    # Ray's own notices are for its developers; failures reach us as exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(
+            address=engine.address,
+            include_dashboard=False if engine.address is None else None,
+            num_cpus=None if engine.address else engine.num_workers(),
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()

@@ -1,0 +1,14 @@
+"""`avdata select`: keep or drop again, from stored numbers alone."""
+
+from pathlib import Path
+
+from avdata.pipeline.manifest import Manifest, funnel
+
+
+def select(root: Path, policy: Path | None) -> dict[str, int]:
+    """Applies a policy to a manifest; None is the default policy. Answers the funnel."""
+    manifest = Manifest(root)
+    manifest.table()  # A folder that is no manifest must not get a policy.
+    manifest.set_policy(policy)
+    manifest.reassemble()
+    return funnel(manifest.table())
