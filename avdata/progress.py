@@ -1,4 +1,4 @@
-"""Progress of anything that takes longer than a second: a bar on a terminal, plain lines elsewhere."""
+"""Progress of what takes longer than a second: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time

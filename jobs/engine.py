@@ -8,9 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-
-Item = TypeVar("Item", contravariant=True)
+from typing import Any, Protocol, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,8 @@ def stream(
         count = min(engine.num_workers(), len(items))
         # One block an item: an answer is seen as soon as it is there, and no item waits for others.
         data = ray.data.from_items(list(items), override_num_blocks=len(items))
-        answers = data.map(Actor, compute=ray.data.ActorPoolStrategy(size=count), num_cpus=1)
+        compute = ray.data.ActorPoolStrategy(size=count)
+        answers = data.map(cast(Any, Actor), compute=compute, num_cpus=1)
         yield from answers.iter_rows()
 
 
