@@ -45,4 +45,6 @@ def _type(hint: Any) -> pa.DataType:  # noqa: ANN401
     if typing.get_origin(hint) is list:
         return pa.list_(_type(typing.get_args(hint)[0]))
     assert dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
-    return pa.struct([_field(name, inner) for name, inner in typing.get_type_hints(hint).items()])
+    # Nullable inside: where an optional struct is absent, so are its members.
+    inner = typing.get_type_hints(hint).items()
+    return pa.struct([_field(name, part).with_nullable(True) for name, part in inner])

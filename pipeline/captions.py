@@ -24,7 +24,7 @@ def template_captions(clip: Clip) -> Captions:
 
 
 def _seen(clip: Clip) -> str:
-    light = _scale(clip.technical.luma_mean, ((0.15, "dark"), (0.6, "evenly lit"), (1.0, "bright")))
+    light = _scale(clip.technical.luma_mean, ((0.15, "dark"), (0.6, "clear"), (1.0, "bright")))
     camera = "moving" if clip.motion.camera_speed > 0.05 else "still"
     parts = [f"a {light} picture, {camera} camera, {MOTION[clip.labels.motion]}"]
     if clip.events:

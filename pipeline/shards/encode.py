@@ -1,0 +1,67 @@
+"""From a clip of the manifest to a training sample: read by timestamp, encode, gather the facts."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from avdata.encoders.defaults import Encoders
+from avdata.encoders.spec import ClipShape
+from avdata.errors import MediaError, RunError, UsageError
+from avdata.pipeline.media.clip import ClipMedia, read_clip
+from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.sample import EncodedSample
+
+
+def encode_clip(clip: Clip, shape: ClipShape, encoders: Encoders) -> EncodedSample:
+    """RunError when the source no longer gives the clip; UsageError when it has no captions."""
+    if clip.captions is None:
+        raise UsageError(f"clip {clip.clip_id} has no captions; run `avdata caption` first")
+    media = _read(clip, shape)
+    with torch.inference_mode():
+        video = encoders.video.encode(torch.from_numpy(media.frames)[None])[0]
+        audio = encoders.audio.encode(torch.from_numpy(media.samples)[None])[0]
+        video_text = encoders.video_text.encode([clip.captions.video])[0]
+        audio_text = encoders.audio_text.encode([clip.captions.audio])[0]
+    return EncodedSample(
+        key=clip.clip_id,
+        source=clip.source.digest,
+        subsets=subsets(clip),
+        video=_numpy(video),
+        audio=_numpy(audio),
+        video_text=_numpy(video_text),
+        audio_text=_numpy(audio_text),
+        meta={
+            "clip_id": clip.clip_id,
+            "source": clip.source.uri,
+            "start_s": clip.start_s,
+            "end_s": clip.end_s,
+            "captions": dataclasses.asdict(clip.captions),
+            "labels": dataclasses.asdict(clip.labels),
+            "events": [dataclasses.asdict(event) for event in clip.events],
+        },
+    )
+
+
+def subsets(clip: Clip) -> list[str]:
+    """Names of the subsets a clip belongs to."""
+    member = {"contact": clip.labels.contact, "large_motion": clip.labels.motion == "large"}
+    return [name for name, inside in member.items() if inside]
+
+
+def _read(clip: Clip, shape: ClipShape) -> ClipMedia:
+    paths = [path for path in map(Path, clip.source.uris) if path.exists()]
+    if not paths:
+        raise RunError(f"{clip.source.uri}: gone since ingest; run `avdata ingest` again")
+    try:
+        return read_clip(paths[0], clip.start_s, shape)
+    except MediaError as error:
+        raise RunError(
+            f"{paths[0]}: changed since ingest ({error}); run `avdata ingest` again"
+        ) from error
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = tensor.float().cpu().numpy()
+    return array

@@ -1,0 +1,133 @@
+"""Writes planned shards in two phases: the tar under its final name, then its index.
+
+Same plan, same bytes, on every machine: fixed order, owner and time. A tar without its index is
+an unfinished shard and is written again; shards that no plan names any more are removed last.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import webdataset
+
+from avdata import storage
+from avdata.encoders.spec import ClipShape, Specs
+from avdata.errors import CorruptShard, RunError
+from avdata.pipeline.shards.index import (
+    FORMAT,
+    IndexedSample,
+    Member,
+    ShardIndex,
+    index_path,
+    member_digest,
+    read_index,
+    tar_members,
+    tar_path,
+    write_index,
+)
+from avdata.pipeline.shards.plan import ShardPlan
+from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, to_members
+
+
+def is_done(root: Path, plan: ShardPlan) -> bool:
+    """Whether this very shard has been committed and its tar is still there."""
+    tar = tar_path(root, plan.name)
+    if not index_path(root, plan.name).exists() or not tar.exists():
+        return False
+    try:
+        index = read_index(index_path(root, plan.name))
+    except CorruptShard:
+        return False
+    return index.plan_digest == plan.digest and index.size_bytes == tar.stat().st_size
+
+
+def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -> ShardIndex:
+    """Commits one shard; `samples` are the plan's clips in the plan's order."""
+    tar, index = tar_path(root, plan.name), index_path(root, plan.name)
+    index.unlink(missing_ok=True)
+    samples_written: list[IndexedSample] = []
+    with storage.committed(tar) as temporary:
+        options = {"mtime": 0, "user": "avdata", "group": "avdata", "encoder": False}
+        with webdataset.TarWriter(str(temporary), **options) as out:
+            for sample in samples:
+                members = to_members(sample)
+                out.write({"__key__": sample.key, **members})
+                samples_written.append(_indexed(sample, members))
+        offsets = {name: offset for name, offset, _ in tar_members(temporary)}
+        digest, size = storage.digest_file(temporary), temporary.stat().st_size
+    if [sample.key for sample in samples_written] != [clip.clip_id for clip in plan.clips]:
+        raise RunError(f"{tar}: {len(samples_written)} samples for {len(plan.clips)} clips")
+    made = ShardIndex(
+        tar=tar.name,
+        size_bytes=size,
+        tar_digest=digest,
+        plan_digest=plan.digest,
+        samples=[_placed(sample, offsets) for sample in samples_written],
+    )
+    write_index(index, made)
+    return made
+
+
+def write_dataset(
+    root: Path,
+    specs: Specs,
+    shape: ClipShape,
+    plans: Sequence[ShardPlan],
+    provenance: dict[str, Any],
+) -> None:
+    """Commits dataset.json over finished shards, then removes shards that no plan names."""
+    shards = []
+    for plan in plans:
+        if not is_done(root, plan):
+            raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
+        index = read_index(index_path(root, plan.name))
+        shards.append(
+            {
+                "name": plan.name,
+                "split": plan.split,
+                "bucket": plan.bucket,
+                "num_samples": len(index.samples),
+                "size_bytes": index.size_bytes,
+                "index_digest": storage.digest_file(index_path(root, plan.name)),
+            }
+        )
+    storage.write_json(
+        root / "dataset.json",
+        {
+            "format": FORMAT,
+            "specs": dataclasses.asdict(specs),
+            "clip": dataclasses.asdict(shape),
+            "shards": shards,
+            "provenance": provenance,
+        },
+    )
+    _remove_orphans(root, {plan.name for plan in plans})
+
+
+def _remove_orphans(root: Path, names: set[str]) -> None:
+    for pattern, suffix in (("*/*-??????.tar", ".tar"), ("*/*-??????.index.json", ".index.json")):
+        for path in root.glob(pattern):
+            if str(path.relative_to(root)).removesuffix(suffix) not in names:
+                path.unlink()
+
+
+def _indexed(sample: EncodedSample, members: dict[str, bytes]) -> IndexedSample:
+    found = {
+        name: Member(0, len(data), member_digest(data), _shape(sample, name))
+        for name, data in members.items()
+    }
+    return IndexedSample(sample.key, sample.source, sample.subsets, found)
+
+
+def _placed(sample: IndexedSample, offsets: dict[str, int]) -> IndexedSample:
+    placed = {
+        name: dataclasses.replace(member, offset=offsets[f"{sample.key}.{name}"])
+        for name, member in sample.members.items()
+    }
+    return dataclasses.replace(sample, members=placed)
+
+
+def _shape(sample: EncodedSample, member: str) -> list[int]:
+    name = member.removesuffix(".npy")
+    return list(getattr(sample, name).shape) if name in ARRAYS else []
