@@ -4,7 +4,7 @@ An encoder is a frozen configuration whose `open(device, dtype)` loads once and 
 that has one of these shapes. Latents are normalised: about zero mean and unit variance.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from avdata.encoders.spec import AudioSpec, TextSpec, VideoSpec
 
 
+@runtime_checkable
 class VideoEncoder(Protocol):
     """Frames to latents and back."""
 
@@ -26,6 +27,7 @@ class VideoEncoder(Protocol):
         """Frames from normalised latents."""
 
 
+@runtime_checkable
 class AudioEncoder(Protocol):
     """Samples to latents and back."""
 
@@ -40,6 +42,7 @@ class AudioEncoder(Protocol):
         """Samples in [-1, 1] from normalised latents."""
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Captions to token embeddings, unpadded."""
 

@@ -1,0 +1,111 @@
+import dataclasses
+
+import torch
+
+from avdata.trainer.flow import Clean, SamplerConfig, flow_loss, sample, times
+from avdata.trainer.model.avfulldit import AVFullDiT
+from avdata.trainer.model.modality import Conditioned, Velocity
+from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
+
+
+def clean(condition: Conditioned, seed: int) -> Clean:
+    g = torch.Generator().manual_seed(seed)
+    noise = torch.randn(condition.latents.shape, generator=g)
+    return Clean(condition.latents, noise, condition.text, condition.text_mask)
+
+
+def head(part: Clean, k: slice) -> Clean:
+    return Clean(part.latents[k], part.noise[k], part.text[k], part.text_mask[k])
+
+
+def test_the_mean_of_two_halves_is_the_loss_of_the_whole() -> None:
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, t = inputs(batch=4)
+    v, a, w = clean(video, 1), clean(audio, 2), torch.ones(4)
+    whole = flow_loss(model, v, a, t, w)
+    halves = [
+        flow_loss(model, head(v, k), head(a, k), t[k], w[k]) for k in (slice(0, 2), slice(2, 4))
+    ]
+    torch.testing.assert_close(whole.total, (halves[0].total + halves[1].total) / 2)
+
+
+def test_a_sample_of_weight_zero_counts_for_nothing() -> None:
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, t = inputs(batch=3)
+    v, a = clean(video, 1), clean(audio, 2)
+    padded = flow_loss(model, v, a, t, torch.tensor([1.0, 1.0, 0.0]))
+    k = slice(0, 2)
+    alone = flow_loss(model, head(v, k), head(a, k), t[k], torch.ones(2))
+    torch.testing.assert_close(padded.total, alone.total)
+
+
+def test_the_true_velocity_leads_from_noise_to_data() -> None:
+    """Of a straight path, Euler steps of any number are exact, with or without guidance."""
+    video, audio, _ = inputs()
+    data, sound = torch.randn_like(video.latents), torch.randn_like(audio.latents)
+
+    def true(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+        assert heard is not None
+        at = t.view(-1, 1, 1, 1, 1)
+        return Velocity((seen.latents - data) / at, (heard.latents - sound) / at[..., 0, 0])
+
+    for steps, shift in ((1, 1.0), (7, 1.0), (7, 5.0)):
+        config = SamplerConfig(steps=steps, shift=shift)
+        found = sample(true, video, audio, config)
+        torch.testing.assert_close(found.video, data, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.audio, sound, atol=1e-4, rtol=1e-4)
+
+
+def test_guidance_one_ignores_the_negative_branch() -> None:
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2v", seed=0)
+    video, _, t = inputs()
+    out = sample(model, video, None, SamplerConfig(steps=1, guidance_video=1.0))
+    t = torch.ones_like(t)
+    step = video.latents - model(video, None, t).video
+    torch.testing.assert_close(out.video, step, atol=1e-5, rtol=1e-5)
+
+
+def test_times_keep_order_and_shift_moves_them_to_noise() -> None:
+    u = torch.linspace(0.01, 0.99, 99)
+    for density in ("uniform", "logit_normal"):
+        t = times(u, density, shift=1.0)
+        assert (t.diff() > 0).all()
+        assert ((t > 0) & (t < 1)).all()
+        assert (times(u, density, shift=5.0) > t).all()
+    assert torch.allclose(times(u, "uniform"), u)
+
+
+def test_logit_normal_times_have_normal_logits() -> None:
+    u = (torch.arange(10_000) + 0.5) / 10_000
+    logits = torch.logit(times(u.double()))
+    assert abs(float(logits.mean())) < 1e-3
+    assert abs(float(logits.std()) - 1) < 1e-2
+
+
+def test_a_tiny_batch_is_learned() -> None:
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, t = inputs()
+    v, a = clean(video, 1), clean(audio, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    weight = torch.ones(2)
+    first = flow_loss(model, v, a, t, weight)
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses = flow_loss(model, v, a, t, weight)
+        losses.total.backward()
+        optimizer.step()
+    assert losses.audio is not None
+    assert first.audio is not None
+    assert losses.video < 0.5 * first.video
+    assert losses.audio < 0.5 * first.audio
+
+
+def test_a_lambda_weighs_its_modality() -> None:
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, t = inputs()
+    v, a, w = clean(video, 1), clean(audio, 2), torch.ones(2)
+    losses = flow_loss(model, v, a, t, w, lambdas=(1.0, 0.1))
+    assert losses.audio is not None
+    torch.testing.assert_close(losses.total, losses.video + 0.1 * losses.audio)
+    same = dataclasses.replace(losses, total=losses.video)
+    assert same.video is losses.video
