@@ -2,4 +2,6 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["avdata.encoders", "avdata.trainer.model"], "beartype.beartype")
+import tests.checked  # noqa: F401 (the hook finds the checker by name)
+
+install_import_hook(["avdata.encoders", "avdata.trainer.model"], "tests.checked.checked")

@@ -23,19 +23,21 @@ Model = Callable[[Conditioned, Conditioned | None, Tensor], Velocity]
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """One modality of a batch before noise."""
+    """One modality of a batch, or of one sample, before noise."""
 
     latents: Tensor
     """x_0."""
     noise: Tensor
     """eps, shaped as the latents."""
-    text: Float[Tensor, "b n d"]
+    text: Tensor
+    """(... n d)"""
     text_mask: Tensor
+    """(... n), True for real tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Means over the weighted samples; `total` has the modalities' weights."""
+    """Sums of the samples' errors by their shares; `total` has the modalities' weights."""
 
     total: Float[Tensor, ""]
     video: Float[Tensor, ""]
@@ -57,18 +59,19 @@ def flow_loss(
     video: Clean,
     audio: Clean | None,
     t: Float[Tensor, " b"],
-    weight: Float[Tensor, " b"],
+    share: Float[Tensor, " b"],
     lambdas: tuple[float, float] = (1.0, 1.0),
 ) -> Losses:
-    """The weighted mean squared error of the velocities; samples of weight 0 count for nothing.
+    """Squared error of the velocities, a mean over each sample, summed by share.
 
-    `lambdas` are those of video and audio.
+    The shares of a whole batch sum to 1, wherever its parts are computed; a share of 0 counts for
+    nothing. `lambdas` are those of video and audio.
     """
     velocity = model(_noised(video, t), _noised(audio, t) if audio else None, t)
-    seen = _mean_error(velocity.video, video, weight)
+    seen = _error(velocity.video, video, share)
     if audio is None or velocity.audio is None:
         return Losses(lambdas[0] * seen, seen, None)
-    heard = _mean_error(velocity.audio, audio, weight)
+    heard = _error(velocity.audio, audio, share)
     return Losses(lambdas[0] * seen + lambdas[1] * heard, seen, heard)
 
 
@@ -127,9 +130,9 @@ def _noised(clean: Clean, t: Float[Tensor, " b"]) -> Conditioned:
     return Conditioned(x_t, clean.text, clean.text_mask)
 
 
-def _mean_error(velocity: Tensor, clean: Clean, weight: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+def _error(velocity: Tensor, clean: Clean, share: Float[Tensor, " b"]) -> Float[Tensor, ""]:
     error = (velocity.float() - (clean.noise - clean.latents).float()).square()
-    return (error.flatten(1).mean(1) * weight).sum() / weight.sum().clamp_min(1e-9)
+    return (error.flatten(1).mean(1) * share).sum()
 
 
 def _with_latents(condition: Conditioned, latents: Tensor) -> Conditioned:

@@ -18,24 +18,24 @@ def head(part: Clean, k: slice) -> Clean:
     return Clean(part.latents[k], part.noise[k], part.text[k], part.text_mask[k])
 
 
-def test_the_mean_of_two_halves_is_the_loss_of_the_whole() -> None:
+def test_the_loss_of_a_batch_is_the_sum_over_its_parts() -> None:
     model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
     video, audio, t = inputs(batch=4)
-    v, a, w = clean(video, 1), clean(audio, 2), torch.ones(4)
+    v, a, w = clean(video, 1), clean(audio, 2), torch.full((4,), 0.25)
     whole = flow_loss(model, v, a, t, w)
     halves = [
         flow_loss(model, head(v, k), head(a, k), t[k], w[k]) for k in (slice(0, 2), slice(2, 4))
     ]
-    torch.testing.assert_close(whole.total, (halves[0].total + halves[1].total) / 2)
+    torch.testing.assert_close(whole.total, halves[0].total + halves[1].total)
 
 
-def test_a_sample_of_weight_zero_counts_for_nothing() -> None:
+def test_a_sample_of_share_zero_counts_for_nothing() -> None:
     model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
     video, audio, t = inputs(batch=3)
     v, a = clean(video, 1), clean(audio, 2)
-    padded = flow_loss(model, v, a, t, torch.tensor([1.0, 1.0, 0.0]))
+    padded = flow_loss(model, v, a, t, torch.tensor([0.5, 0.5, 0.0]))
     k = slice(0, 2)
-    alone = flow_loss(model, head(v, k), head(a, k), t[k], torch.ones(2))
+    alone = flow_loss(model, head(v, k), head(a, k), t[k], torch.full((2,), 0.5))
     torch.testing.assert_close(padded.total, alone.total)
 
 
@@ -87,11 +87,11 @@ def test_a_tiny_batch_is_learned() -> None:
     video, audio, t = inputs()
     v, a = clean(video, 1), clean(audio, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    weight = torch.ones(2)
-    first = flow_loss(model, v, a, t, weight)
+    share = torch.full((2,), 0.5)
+    first = flow_loss(model, v, a, t, share)
     for _ in range(60):
         optimizer.zero_grad()
-        losses = flow_loss(model, v, a, t, weight)
+        losses = flow_loss(model, v, a, t, share)
         losses.total.backward()
         optimizer.step()
     assert losses.audio is not None

@@ -1,0 +1,62 @@
+"""Writes mp4 files whose sound starts with the picture and ends with it.
+
+No B-frames, so that presentation starts at zero without an edit list; frames and samples are fed
+raw and counted, never cut by time, since `-t` and `-frames:v` lose the last few samples.
+"""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+
+from avdata import storage
+from avdata.errors import RunError
+
+
+def write_mp4(
+    path: Path,
+    frames: UInt8[ndarray, "n h w 3"],
+    fps: int,
+    samples: Float32[ndarray, "2 m"],
+    sample_rate: int,
+) -> None:
+    """H.264 and AAC, the same bytes for the same input; h and w even, samples in -1..1.
+
+    RunError with FFmpeg's own words when it refuses.
+    """
+    height, width = frames.shape[1:3]
+    with tempfile.TemporaryDirectory() as folder, storage.committed(path) as temporary:
+        sound = Path(folder) / "sound.f32"
+        sound.write_bytes(np.ascontiguousarray(samples.T, dtype="<f4").tobytes())
+        picture = ffmpeg.input(
+            "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=fps
+        )
+        heard = ffmpeg.input(str(sound), format="f32le", ar=sample_rate, ac=len(samples))
+        command = ffmpeg.output(
+            picture,
+            heard,
+            str(temporary),
+            format="mp4",
+            vcodec="libx264",
+            pix_fmt="yuv420p",
+            crf=18,
+            preset="veryfast",
+            bf=0,
+            threads=1,
+            acodec="aac",
+            audio_bitrate="192k",
+            movflags="+faststart",
+            fflags="+bitexact",
+            **{"flags:v": "+bitexact", "flags:a": "+bitexact"},
+        )
+        arguments = ffmpeg.compile(command, cmd=imageio_ffmpeg.get_ffmpeg_exe())
+        arguments += ["-hide_banner", "-loglevel", "error"]
+        done = subprocess.run(arguments, input=frames.tobytes(), capture_output=True, check=False)
+        if done.returncode != 0:
+            words = done.stderr.decode(errors="replace").strip().replace("\n", " | ")
+            raise RunError(f"{path}: FFmpeg could not write it: {words[-300:]}")

@@ -1,0 +1,211 @@
+"""The training loop: global batches, one optimizer step each, under DistributedDataParallel.
+
+It can be stopped at any step (SIGTERM and SIGINT make a checkpoint first) and goes on from the
+newest checkpoint: to the bit with as many processes, with the same batches and noise with others.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from avdata import storage
+from avdata.errors import RunError
+from avdata.pipeline.shards.dataset import SampleEntry
+from avdata.progress import progress
+from avdata.trainer import checkpoint
+from avdata.trainer.batch import Batch
+from avdata.trainer.config import TrainConfig
+from avdata.trainer.flow import Losses, flow_loss, times
+from avdata.trainer.group import Group, joined
+from avdata.trainer.loader import Loader, Reader
+from avdata.trainer.metrics import MetricsFile
+from avdata.trainer.model.avfulldit import AVFullDiT
+from avdata.trainer.plan import Plan
+from avdata.trainer.run import Run
+from avdata.trainer.validate import validate
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one process trains with."""
+
+    run: Run
+    group: Group
+    model: AVFullDiT
+    parallel: nn.Module
+    """The model whose gradients are shared."""
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    held_out: list[SampleEntry]
+
+
+def train(run: Run) -> int:
+    """Trains to `steps` or until it is told to stop; answers the step reached.
+
+    Every process of the group calls it.
+    """
+    with joined(run.config.device) as group, _stop_signal() as stop:
+        work = _set_up(run, group)
+        first = checkpoint.latest(run) or 0
+        if first:
+            checkpoint.load(run, first, work.parallel, work.optimizer)
+        reached = first
+        # Rank 0 has cut the metrics file before anyone trains on.
+        with _reporting(work, first) as report:
+            dist.barrier()
+            for step, batch, waited in _timed(work.loader.batches(first, run.config.steps), first):
+                reached = step + 1
+                line = _step(work, step, batch, waited)
+                stopping = _agreed(stop, group)
+                if reached % run.config.val_every == 0 or reached == run.config.steps:
+                    line |= validate(work.model, work.loader.reader, work.held_out, group)
+                report(line)
+                if stopping:
+                    break
+                if reached % run.config.checkpoint_every == 0:
+                    checkpoint.save(run, reached, work.parallel, work.optimizer)
+        if reached > first:
+            checkpoint.save(run, reached, work.parallel, work.optimizer)
+    return reached
+
+
+def _set_up(run: Run, group: Group) -> Work:
+    config, dataset = run.config, run.dataset()
+    if group.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
+    model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
+    model = model.to(group.device)
+    ids = [group.device] if group.device.type == "cuda" else None
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+    )
+    entries = dataset.samples("train")
+    loader = Loader(
+        reader=Reader(dataset, config.model, config.mode),
+        entries=entries,
+        plan=Plan([entry.bucket for entry in entries], config.batch_size, config.seed),
+        seed=config.seed,
+        caption_dropout=config.caption_dropout,
+        rank=group.rank,
+        world=group.world,
+        threads=config.reader_threads,
+        read_ahead=config.read_ahead,
+    )
+    held_out = dataset.samples("val")[: config.val_samples]
+    parallel = DistributedDataParallel(model, device_ids=ids)
+    return Work(run, group, model, parallel, optimizer, loader, held_out)
+
+
+def _step(work: Work, step: int, batch: Batch, waited: float) -> dict[str, Any]:
+    """One optimizer step; its line of metrics, the same on every rank but for the times."""
+    config, group, began = work.run.config, work.group, time.monotonic()
+    for options in work.optimizer.param_groups:
+        options["lr"] = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    losses = _loss(work, batch.to(group.device))
+    # DDP takes the mean over ranks; the shares make it a sum.
+    (losses.total * group.world).backward()
+    norm = nn.utils.clip_grad_norm_(work.model.parameters(), config.clip_norm)
+    work.optimizer.step()
+    work.optimizer.zero_grad()
+    parts = torch.stack([losses.total, losses.video, losses.audio or losses.video]).detach()
+    dist.all_reduce(parts)
+    total, seen, heard = parts.tolist()
+    if not math.isfinite(total):
+        raise RunError(
+            f"{work.run.root}: the loss of step {step + 1} is {total}; start again with a lower "
+            "learning_rate or in float32"
+        )
+    seconds = time.monotonic() - began + waited
+    places = work.loader.plan.batch(step)
+    keys = [work.loader.entries[place.index].key for place in places]
+    return {
+        "step": step + 1,
+        "epoch": places[0].epoch,
+        "loss": total,
+        "loss_video": seen,
+        "loss_audio": None if losses.audio is None else heard,
+        "gradient_norm": float(norm),
+        "learning_rate": work.optimizer.param_groups[0]["lr"],
+        "seconds": seconds,
+        "samples_per_second": sum(place.share > 0 for place in places) / seconds,
+        "data_wait_share": waited / seconds,
+        "batch_digest": storage.digest_json(keys),
+    }
+
+
+def _loss(work: Work, batch: Batch) -> Losses:
+    config, device = work.run.config, work.group.device
+    t = times(batch.u, config.time_density, config.time_shift)
+    half = config.precision == "bfloat16"
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        weights = (config.lambda_video, config.lambda_audio)
+        return flow_loss(work.parallel, batch.video, batch.audio, t, batch.share, weights)
+
+
+def _timed(batches: Iterator[Batch], first: int) -> Iterator[tuple[int, Batch, float]]:
+    """Each batch with its step and the seconds for which the loop had to wait for it."""
+    step = first
+    while True:
+        began = time.monotonic()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield step, batch, time.monotonic() - began
+        step += 1
+
+
+@contextlib.contextmanager
+def _reporting(work: Work, first: int) -> Iterator[Any]:
+    """A function that takes each line; only rank 0 writes and shows anything."""
+    if work.group.rank != 0:
+        yield lambda line: None  # noqa: ARG005 (the other ranks' silence)
+        return
+    config: TrainConfig = work.run.config
+    with (
+        MetricsFile(work.run.metrics, first) as file,
+        progress(f"train {config.mode}", config.steps, min(first, config.steps)) as advance,
+    ):
+
+        def report(line: dict[str, Any]) -> None:
+            file.add(line)
+            heard = "" if line["loss_audio"] is None else f" audio {line['loss_audio']:.3f}"
+            advance(f"loss: video {line['loss_video']:.3f}{heard}")
+
+        yield report
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[list[int]]:
+    """A list that is no longer empty once a signal has asked this process to stop."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {one: signal.signal(one, ask) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _agreed(stop: list[int], group: Group) -> bool:
+    """Whether any rank was told to stop: all of them stop at one step."""
+    told = torch.tensor([len(stop)], device=group.device)
+    dist.all_reduce(told)
+    return bool(told.item())

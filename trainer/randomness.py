@@ -1,0 +1,23 @@
+"""Random numbers keyed by what they are for, never by the process that draws them.
+
+One seat of one epoch gets the same time, the same dropout and the same noise with any number of
+ranks, after any resume, and in both modes: the twin sees exactly the joint model's video noise.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TIME, VIDEO, AUDIO = 1, 2, 3
+"""Streams: numbers drawn from one never shift those of another."""
+
+
+def generator(stream: int, *key: int) -> np.random.Generator:
+    """A counter-based generator for one purpose."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([stream, *key])))
+
+
+def noise(stream: int, shape: tuple[int, ...], *key: int) -> Tensor:
+    """Standard normal, float32."""
+    drawn = generator(stream, *key).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(drawn)

@@ -1,0 +1,124 @@
+"""A run's folder: what it was asked to do, how far it has come, what it measured.
+
+RUN/run.json                     configuration, shards, their digest and specs, versions
+RUN/metrics.jsonl                one line a step, each step once
+RUN/checkpoints/step-00000100/   see `checkpoint`
+RUN/samples/                     what `avdata sample` made
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avdata import config as configuration
+from avdata import storage
+from avdata.encoders.spec import ClipShape, Specs
+from avdata.errors import UsageError
+from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.trainer.config import MAY_CHANGE, TrainConfig
+
+PACKAGES = ("avdata", "torch", "diffusers", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A prepared run."""
+
+    root: Path
+    config: TrainConfig
+    shards: Path
+    dataset_digest: str
+    specs: Specs
+    clip: ClipShape
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The JSONL file."""
+        return self.root / "metrics.jsonl"
+
+    def dataset(self) -> Dataset:
+        """Its shards; UsageError when they are no longer those it began with."""
+        dataset = open_dataset(self.shards)
+        if dataset.digest != self.dataset_digest:
+            raise UsageError(
+                f"{self.shards}: not the shards that {self.root} began with (digest "
+                f"{dataset.digest[:12]}, was {self.dataset_digest[:12]}); train into a new folder"
+            )
+        return dataset
+
+
+def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
+    """Writes run.json, or checks that the run that is there may go on under these settings."""
+    dataset = open_dataset(shards)
+    if (root / "run.json").exists():
+        _refuse_change(open_run(root), dataset, config)
+    else:
+        _refuse_strangers(root)
+    storage.write_json(
+        root / "run.json",
+        {
+            "config": configuration.to_plain(config),
+            "shards": str(shards.resolve()),
+            "dataset_digest": dataset.digest,
+            "specs": dataclasses.asdict(dataset.specs),
+            "clip": dataclasses.asdict(dataset.clip),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+            | {"python": platform.python_version()},
+        },
+    )
+    return open_run(root)
+
+
+def open_run(root: Path) -> Run:
+    """UsageError where there is no run."""
+    file = root / "run.json"
+    if not file.exists():
+        what = "no run.json in this folder" if root.is_dir() else "no such folder"
+        raise UsageError(f"{root}: {what}; make a run with `avdata train SHARDS --out {root}`")
+    plain = json.loads(file.read_text())
+    return Run(
+        root=root,
+        config=configuration.from_plain(TrainConfig, plain["config"], str(file)),
+        shards=Path(plain["shards"]),
+        dataset_digest=plain["dataset_digest"],
+        specs=Specs.from_plain(plain["specs"]),
+        clip=ClipShape(**plain["clip"]),
+    )
+
+
+def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
+    run.specs.require(dataset.specs, f"{dataset.root} for {run.root}")
+    if run.dataset_digest != dataset.digest:
+        raise UsageError(
+            f"{run.root}: began with other shards than {dataset.root}; train into a new folder"
+        )
+    before, now = (configuration.to_plain(one) for one in (run.config, config))
+    for key in before:
+        if key not in MAY_CHANGE and before[key] != now[key]:
+            name, old, new = _difference(key, before[key], now[key])
+            raise UsageError(
+                f"{run.root}: began with {name} = {old!r}, asked for {new!r}; "
+                "train into a new folder, or ask for what it began with"
+            )
+
+
+def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:  # noqa: ANN401 (plain JSON)
+    if isinstance(old, dict):
+        for key in old:
+            if old[key] != new[key]:
+                return _difference(f"{name}.{key}", old[key], new[key])
+    return name, old, new
+
+
+def _refuse_strangers(root: Path) -> None:
+    if root.is_dir() and any(root.iterdir()):
+        raise UsageError(f"{root}: holds other files and no run; give a new or empty folder")

@@ -1,0 +1,101 @@
+"""From a checkpoint and captions to mp4 files with sound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from avdata import storage
+from avdata.encoders.defaults import Encoders, open_defaults
+from avdata.pipeline.media.clip import ClipMedia
+from avdata.pipeline.media.write import write_mp4
+from avdata.trainer import checkpoint
+from avdata.trainer.flow import SamplerConfig, sample
+from avdata.trainer.loader import padded
+from avdata.trainer.model.avfulldit import AVFullDiT
+from avdata.trainer.model.modality import Conditioned, Velocity
+from avdata.trainer.randomness import AUDIO, VIDEO, noise
+from avdata.trainer.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What to make: the two captions and the seed of the noise."""
+
+    video: str
+    audio: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A run's model and the encoders it was trained with."""
+
+    run: Run
+    model: AVFullDiT
+    encoders: Encoders
+    step: int
+
+    def make(self, prompt: Prompt, config: SamplerConfig) -> ClipMedia:
+        """One clip, whole frames for as long as there is sound; silent samples in mode t2v."""
+        run, specs, clip = self.run, self.run.specs, self.run.clip
+        shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
+        length = specs.audio.latent_length(clip.num_samples)
+        seen = self._conditioned(VIDEO, shape, prompt)
+        joint = run.config.mode == "t2av"
+        heard = self._conditioned(AUDIO, (specs.audio.channels, length), prompt) if joint else None
+        made: Velocity = sample(self.model, seen, heard, config)
+        frames = self.encoders.video.decode(made.video)[0].cpu().numpy()
+        seconds = specs.audio.num_samples(length) / specs.audio.sample_rate
+        frames = frames[: max(1, round(seconds * clip.fps))]
+        samples = np.zeros((2, specs.audio.num_samples(length)), np.float32)
+        if made.audio is not None:
+            samples = self.encoders.audio.decode(made.audio)[0].float().cpu().numpy()
+        return ClipMedia(frames, samples)
+
+    def _conditioned(self, stream: int, shape: tuple[int, ...], prompt: Prompt) -> Conditioned:
+        model = self.run.config.model
+        encoder, caption, longest = (
+            (self.encoders.video_text, prompt.video, model.max_video_text)
+            if stream == VIDEO
+            else (self.encoders.audio_text, prompt.audio, model.max_audio_text)
+        )
+        text, mask = padded(encoder.encode([caption])[0], longest, captioned=True)
+        latents = noise(stream, shape, prompt.seed)
+        device = next(self.model.parameters()).device
+        return Conditioned(*(one[None].to(device) for one in (latents, text, mask)))
+
+
+def open_generator(run: Run, device: torch.device) -> Generator:
+    """The newest checkpoint; SpecMismatch when the encoders here are not the run's."""
+    encoders = open_defaults(device)
+    encoders.specs.require(run.specs, str(run.root))
+    model = AVFullDiT.build(run.config.model, run.specs, run.clip, run.config.mode, 0)
+    step = checkpoint.load_model(run, model)
+    return Generator(run, model.to(device).eval(), encoders, step)
+
+
+def write_samples(
+    generator: Generator, prompts: Sequence[Prompt], config: SamplerConfig, out: Path
+) -> list[Path]:
+    """One mp4 a prompt and a JSON beside it that says how it was made."""
+    paths = []
+    clip, audio = generator.run.clip, generator.run.specs.audio
+    for number, prompt in enumerate(prompts):
+        media = generator.make(prompt, config)
+        path = out / f"step-{generator.step:08d}-{number:03d}.mp4"
+        write_mp4(path, media.frames, clip.fps, media.samples, audio.sample_rate)
+        storage.write_json(
+            path.with_suffix(".json"),
+            {
+                "captions": {"video": prompt.video, "audio": prompt.audio},
+                "seed": prompt.seed,
+                "mode": generator.run.config.mode,
+                "step": generator.step,
+                "sampler": {name: getattr(config, name) for name in config.__slots__},
+            },
+        )
+        paths.append(path)
+    return paths
