@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def load(schema: type[T], file: Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """Defaults, then the YAML file, then each `dotted.key=value` (the value read as YAML)."""
-    plain: dict[str, Any] = {}
+def load(
+    schema: type[T],
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    under: Mapping[str, Any] | None = None,
+) -> T:
+    """Defaults, then `under`, then the YAML file, then each `dotted.key=value` (read as YAML)."""
+    plain: dict[str, Any] = dict(under or {})
     if file is not None:
-        plain = _read_yaml(file)
-        _refuse_unknown(schema, plain, str(file))
+        read = _read_yaml(file)
+        _refuse_unknown(schema, read, str(file))
+        plain = _merge(plain, read)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

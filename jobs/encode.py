@@ -20,6 +20,7 @@ from avdata.pipeline.shards.encode import encode_clip
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
 from avdata.progress import progress
+from avdata.versions import versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
             for answer in answers:
                 advance(answer["shard"])
     storage.write_json(out / "encode.json", configuration.to_plain(config))
+    storage.write_json(out / "versions.json", versions())
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
     write_dataset(out, encoders.specs, shape, plans, provenance)
     return open_dataset(out)

@@ -15,6 +15,7 @@ from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.files import find_sources
 from avdata.pipeline.record import Quarantined
 from avdata.progress import progress
+from avdata.versions import versions
 
 
 @dataclass
@@ -64,6 +65,7 @@ def ingest(
     manifest = Manifest(out)
     manifest.set_policy(policy)
     storage.write_json(out / "ingest.json", configuration.to_plain(config))
+    storage.write_json(out / "versions.json", versions())
     keyed = {source.key(config.fingerprint): source for source in sources}
     todo = [
         {"key": key, "uri": source.uri, "size_bytes": source.size_bytes}

@@ -7,9 +7,7 @@ RUN/samples/                     what `avdata sample` made
 """
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.trainer.config import MAY_CHANGE, TrainConfig
-
-PACKAGES = ("avdata", "torch", "diffusers", "numpy")
+from avdata.versions import versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,7 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
             "dataset_digest": dataset.digest,
             "specs": dataclasses.asdict(dataset.specs),
             "clip": dataclasses.asdict(dataset.clip),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-            | {"python": platform.python_version()},
+            "versions": versions(),
         },
     )
     return open_run(root)

@@ -1,7 +1,6 @@
 """From a checkpoint and captions to mp4 files with sound."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -77,25 +76,21 @@ def open_generator(run: Run, device: torch.device) -> Generator:
     return Generator(run, model.to(device).eval(), encoders, step)
 
 
-def write_samples(
-    generator: Generator, prompts: Sequence[Prompt], config: SamplerConfig, out: Path
-) -> list[Path]:
-    """One mp4 a prompt and a JSON beside it that says how it was made."""
-    paths = []
-    clip, audio = generator.run.clip, generator.run.specs.audio
-    for number, prompt in enumerate(prompts):
-        media = generator.make(prompt, config)
-        path = out / f"step-{generator.step:08d}-{number:03d}.mp4"
-        write_mp4(path, media.frames, clip.fps, media.samples, audio.sample_rate)
-        storage.write_json(
-            path.with_suffix(".json"),
-            {
-                "captions": {"video": prompt.video, "audio": prompt.audio},
-                "seed": prompt.seed,
-                "mode": generator.run.config.mode,
-                "step": generator.step,
-                "sampler": {name: getattr(config, name) for name in config.__slots__},
-            },
-        )
-        paths.append(path)
-    return paths
+def write_sample(generator: Generator, prompt: Prompt, config: SamplerConfig, out: Path) -> Path:
+    """One mp4, and a JSON beside it that says how it was made."""
+    media = generator.make(prompt, config)
+    run = generator.run
+    name = storage.digest_json([prompt.video, prompt.audio])[:8]
+    path = out / f"step-{generator.step:08d}-{name}-{prompt.seed}.mp4"
+    write_mp4(path, media.frames, run.clip.fps, media.samples, run.specs.audio.sample_rate)
+    storage.write_json(
+        path.with_suffix(".json"),
+        {
+            "captions": {"video": prompt.video, "audio": prompt.audio},
+            "seed": prompt.seed,
+            "mode": run.config.mode,
+            "step": generator.step,
+            "sampler": asdict(config),
+        },
+    )
+    return path
