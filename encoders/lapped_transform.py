@@ -3,7 +3,8 @@
 It has the geometry of the Oobleck VAE (64 channels at a hop of 2048, stereo) and decodes to a
 dull but recognisable sound. A hop is four blocks of 512 samples, each with 14 mid and 2 side
 coefficients: everything below 600 Hz, and times of onsets to about 12 ms. One block of 2048 would
-keep the same band with four times coarser times, and times are what matters here.
+keep the same band with four times coarser times, and times are what matters here. Coefficients are
+companded, as loudness is: sound is loud or faint by factors of a thousand, latents must not be.
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from torch import Tensor
 from avdata import storage
 from avdata.encoders.spec import AudioSpec
 
-VERSION = 1
+VERSION = 2
 BLOCK, BLOCKS, MID, SIDE = 512, 4, 14, 2
 SCALE = 1.2
 """Standard deviation of the lowest coefficient in ordinary sound; they fall off as 1/(1+k/6)."""
+KNEE, GAIN = 0.25, 0.65
+"""Latent = GAIN asinh(x / KNEE): linear for faint coefficients, logarithmic for loud ones; with these
+natural clips have about unit variance, faint and loud ones within a factor of a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class OpenLappedTransform:
     @cached_property
     def spec(self) -> AudioSpec:
         """64 channels, hop 2048, 44.1 kHz stereo."""
-        settings = [VERSION, BLOCK, BLOCKS, MID, SIDE, SCALE]
+        settings = [VERSION, BLOCK, BLOCKS, MID, SIDE, SCALE, KNEE, GAIN]
         return AudioSpec(name="lapped-transform", digest=storage.digest_json(settings))
 
     def encode(self, samples: Float[Tensor, "b 2 m"]) -> Float[Tensor, "b c l"]:
@@ -62,12 +66,13 @@ class OpenLappedTransform:
         blocks = self._fold(rearrange(both, "b s (i n) -> b s i n", n=BLOCK), self._sin)
         values = blocks @ self._basis.T
         kept = torch.cat([values[:, 0], values[:, 1, :, :SIDE]], dim=-1) / self._scale
+        kept = GAIN * torch.asinh(kept / KNEE)
         return rearrange(kept, "b (l u) k -> b (u k) l", u=BLOCKS)
 
     def decode(self, latents: Float[Tensor, "b c l"]) -> Float[Tensor, "b 2 m"]:
         """See `AudioEncoder.decode`."""
         kept = rearrange(latents.to(self._basis), "b (u k) l -> b (l u) k", u=BLOCKS)
-        kept = kept * self._scale
+        kept = KNEE * torch.sinh(kept / GAIN) * self._scale
         mid = kept[..., :MID] @ self._basis
         side = kept[..., MID:] @ self._basis[:SIDE]
         blocks = self._fold(torch.stack([mid, side], dim=1), -self._sin)
