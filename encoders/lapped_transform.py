@@ -72,7 +72,8 @@ class OpenLappedTransform:
     def decode(self, latents: Float[Tensor, "b c l"]) -> Float[Tensor, "b 2 m"]:
         """See `AudioEncoder.decode`."""
         kept = rearrange(latents.to(self._basis), "b (u k) l -> b (l u) k", u=BLOCKS)
-        kept = KNEE * torch.sinh(kept / GAIN) * self._scale
+        # Far beyond full scale: a sampler's runaway must not become infinite.
+        kept = KNEE * torch.sinh((kept / GAIN).clamp(-12, 12)) * self._scale
         mid = kept[..., :MID] @ self._basis
         side = kept[..., MID:] @ self._basis[:SIDE]
         blocks = self._fold(torch.stack([mid, side], dim=1), -self._sin)

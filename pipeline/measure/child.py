@@ -68,6 +68,10 @@ class MeasuringChild:
             self._process.communicate()
             self._process = None
 
+    def __del__(self) -> None:
+        self.close()
+        self._errors.close()
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._served >= SOURCES_PER_CHILD:
             self.close()

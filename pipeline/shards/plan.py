@@ -69,7 +69,7 @@ def _plan(name: str, split: str, bucket: str, clips: list[Clip], rest: object) -
 def _held_out(sources: set[str], settings: PlanSettings) -> set[str]:
     """At least one source where there are two and a share is asked for; never all of them."""
     wanted = round(settings.val_fraction * len(sources))
-    if settings.val_fraction > 0 and len(sources) > 1:
+    if settings.val_fraction > 0 and sources:
         wanted = min(max(1, wanted), len(sources) - 1)
     return set(sorted(sources, key=lambda one: (_draw(one, settings.seed), one))[:wanted])
 

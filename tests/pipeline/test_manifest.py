@@ -1,0 +1,169 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from avdata.errors import UsageError, YieldCollapsed
+from avdata.pipeline.manifest import CaptionRow, Manifest, funnel, require_kept
+from avdata.pipeline.record import Captions, Clip, Quarantined
+from tests.pipeline.clips import CAPTIONS, a_clip
+
+
+def a_failure(uri: str, reason: str = "not_media") -> Quarantined:
+    return Quarantined(uri, 7, "probe", reason, "because", 1)
+
+
+def a_manifest(root: Path) -> Manifest:
+    """Three sources: two clips, one dark clip, a failure."""
+    manifest = Manifest(root)
+    manifest.set_policy(None)
+    manifest.write_part("b", [a_clip("b.mp4", 4.0, captions=None), a_clip("b.mp4", captions=None)])
+    manifest.write_part("a", [a_clip("a.mp4", luma_mean=0.01, captions=None)])
+    manifest.write_failure("c", a_failure("c.mp4"))
+    manifest.assemble(["b", "a", "c"])
+    return manifest
+
+
+def assembled(manifest: Manifest) -> tuple[bytes, bytes]:
+    return manifest.clips_file.read_bytes(), manifest.quarantine_file.read_bytes()
+
+
+def test_every_source_is_in_clips_or_in_quarantine(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    clips = {clip.source.uri for clip in manifest.clips()}
+    failed = {row.uri for row in manifest.quarantined()}
+    assert clips == {"a.mp4", "b.mp4"}
+    assert failed == {"c.mp4"}
+    assert [manifest.is_done(key) for key in "abcd"] == [True, True, True, False]
+
+
+def test_clips_lie_in_order_of_name_and_time(tmp_path: Path) -> None:
+    order = [(clip.source.uri, clip.start_s) for clip in a_manifest(tmp_path).clips()]
+    assert order == [("a.mp4", 0.0), ("b.mp4", 0.0), ("b.mp4", 4.0)]
+
+
+def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    first = assembled(manifest)
+    manifest.reassemble()
+    assert assembled(manifest) == first
+    manifest.assemble(["c", "a", "b"])
+    assert assembled(manifest) == first
+    manifest.clips_file.unlink()
+    manifest.reassemble()
+    assert assembled(manifest) == first
+
+
+def test_a_source_that_was_taken_away_takes_its_clips_along(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    manifest.assemble(["a"])
+    assert {clip.source.uri for clip in manifest.clips()} == {"a.mp4"}
+    assert manifest.quarantined() == []
+
+
+@pytest.mark.parametrize("keys", [["x", "y"], ["y", "x"]])
+def test_one_file_under_two_names_is_one_row_with_both(tmp_path: Path, keys: list[str]) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.set_policy(None)
+    one = a_clip("one.mp4")
+    other_source = dataclasses.replace(one.source, uri="two.mp4", uris=["two.mp4"])
+    manifest.write_part("x", [dataclasses.replace(one, source=other_source)])
+    manifest.write_part("y", [one])
+    manifest.assemble(keys)
+    (clip,) = manifest.clips()
+    assert clip.source.uri == "one.mp4"
+    assert clip.source.uris == ["one.mp4", "two.mp4"]
+
+
+def test_captions_join_by_id_and_survive_assembly(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    rows = [
+        CaptionRow(clip.clip_id, dataclasses.replace(CAPTIONS, video=f"{clip.start_s}"))
+        for clip in manifest.clips("keep")
+    ]
+    manifest.write_captions(rows[::-1])
+    manifest.reassemble()
+    found = {clip.clip_id: clip.captions for clip in manifest.clips()}
+    assert {key: one for key, one in found.items() if one} == {
+        row.clip_id: row.captions for row in rows
+    }
+    assert sum(one is None for one in found.values()) == 1
+    again = assembled(manifest)
+    manifest.write_captions(rows)
+    manifest.reassemble()
+    assert assembled(manifest) == again
+
+
+def test_captions_of_unknown_clips_and_none_at_all_do_no_harm(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    before = manifest.clips()
+    manifest.write_captions([CaptionRow("no such clip", Captions("v", "a", "m", "0"))])
+    manifest.reassemble()
+    assert manifest.clips() == before
+    manifest.write_captions([])
+    manifest.reassemble()
+    assert manifest.clips() == before
+
+
+def test_another_policy_decides_again_and_the_first_gives_the_first_bytes(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path / "m")
+    first = assembled(manifest)
+    measured = [measurements(clip) for clip in manifest.clips()]
+    assert [clip.status for clip in manifest.clips()] == ["drop", "keep", "keep"]
+    strict = tmp_path / "strict.yaml"
+    strict.write_text("name: strict\nrules:\n  late: start_s > 1\n")
+    manifest.set_policy(strict)
+    manifest.reassemble()
+    assert [clip.status for clip in manifest.clips()] == ["keep", "keep", "drop"]
+    assert [measurements(clip) for clip in manifest.clips()] == measured
+    manifest.set_policy(None)
+    manifest.reassemble()
+    assert assembled(manifest) == first
+
+
+def measurements(clip: Clip) -> Clip:
+    return dataclasses.replace(clip, status="undecided", reasons=[])
+
+
+def test_the_funnel_accounts_for_every_clip(tmp_path: Path) -> None:
+    counts = funnel(a_manifest(tmp_path).table())
+    assert counts == {"clips": 3, "keep": 2, "too_dark": 1}
+
+
+def test_nothing_kept_is_a_collapse_that_says_what_to_do(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path / "m")
+    assert len(require_kept(manifest)) == 2
+    nothing = tmp_path / "nothing.yaml"
+    nothing.write_text("name: nothing\nrules:\n  all: start_s >= 0\n")
+    manifest.set_policy(nothing)
+    manifest.reassemble()
+    with pytest.raises(YieldCollapsed, match=r"none of 3 clips.*avdata select"):
+        require_kept(manifest)
+
+
+def test_no_clip_at_all_is_a_manifest_too(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.set_policy(None)
+    manifest.write_failure("c", a_failure("c.mp4"))
+    manifest.assemble(["c"])
+    assert manifest.clips() == []
+    assert funnel(manifest.table()) == {"clips": 0, "keep": 0}
+
+
+def test_a_folder_that_is_no_manifest_is_named(tmp_path: Path) -> None:
+    for root, what in ((tmp_path, "no manifest"), (tmp_path / "missing", "no such folder")):
+        manifest = Manifest(root)
+        for use in (manifest.table, manifest.clips, manifest.quarantined, manifest.reassemble):
+            with pytest.raises(UsageError, match=what) as caught:
+                use()
+            assert str(root) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    first = manifest.digest()
+    manifest.assemble(["a"])
+    assert manifest.digest() != first
+    manifest.assemble(["a", "b", "c"])
+    assert manifest.digest() == first

@@ -1,0 +1,118 @@
+import math
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from jaxtyping import Float32
+from numpy import ndarray
+
+from avdata.pipeline.media.sound import SoundTrack, dbfs
+from tests.pipeline.media import RATE, tone
+
+Stereo = Float32[ndarray, "2 m"]
+
+
+def frames(
+    samples: Stereo, start_s: float | None, rate: int = RATE, clock: int = RATE
+) -> Iterator[av.AudioFrame]:
+    """Blocks as a decoder gives them; `clock` is the ticks a second of the container."""
+    for at in range(0, samples.shape[1], 1024):
+        piece = np.ascontiguousarray(samples[:, at : at + 1024])
+        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="stereo")
+        frame.sample_rate, frame.time_base = rate, Fraction(1, clock)
+        frame.pts = None if start_s is None else round((start_s + at / rate) * clock)
+        yield frame
+
+
+def track(*stretches: Iterable[av.AudioFrame], rate: int = RATE) -> SoundTrack:
+    collected = SoundTrack(rate, "stereo")
+    for stretch in stretches:
+        for frame in stretch:
+            collected.add(frame)
+    return collected
+
+
+def test_sound_lies_where_its_timestamps_say() -> None:
+    sound = tone(300, 0.5)
+    for start in (0.0, 0.25, 1.5):
+        out = track(frames(sound, start)).finish(0.0)
+        first = round(start * RATE)
+        assert out.shape == (2, first + sound.shape[1])
+        assert not out[:, :first].any()
+        np.testing.assert_allclose(out[:, first:], sound, atol=1e-6)
+
+
+def test_any_piece_of_it_has_exactly_the_length_asked_for() -> None:
+    sound = tone(300, 0.5)
+    whole = track(frames(sound, 1.0)).finish(0.0, 2 * RATE)
+    for start_s, length in ((0.0, 100), (0.9, RATE), (1.2, 500), (1.4, RATE), (3.0, 10), (0.5, 0)):
+        piece = track(frames(sound, 1.0)).finish(start_s, length)
+        assert piece.shape == (2, length)
+        first = round(start_s * RATE)
+        there = whole[:, first : first + length]
+        np.testing.assert_allclose(piece[:, : there.shape[1]], there, atol=1e-6)
+        assert not piece[:, there.shape[1] :].any()
+
+
+def test_a_hole_in_the_sound_is_silence_and_what_follows_keeps_its_time() -> None:
+    one, two = tone(300, 0.2), tone(500, 0.2)
+    out = track(frames(one, 0.0), frames(two, 0.7)).finish(0.0)
+    hole, second = slice(round(0.2 * RATE), round(0.7 * RATE)), round(0.7 * RATE)
+    assert not out[:, hole].any()
+    np.testing.assert_allclose(out[:, second : second + two.shape[1]], two, atol=1e-6)
+
+
+def test_the_jitter_of_a_coarse_clock_does_not_tear_the_sound() -> None:
+    """Matroska counts milliseconds; 1024 samples are 23.2 of them."""
+    sound = tone(300, 1.0)
+    out = track(frames(sound, 0.0, clock=1000)).finish(0.0)
+    np.testing.assert_allclose(out, sound, atol=1e-6)
+
+
+def test_frames_without_a_timestamp_follow_the_last() -> None:
+    sound = tone(300, 0.5)
+    cut = 10 * 1024
+    out = track(frames(sound[:, :cut], 0.25), frames(sound[:, cut:], None)).finish(0.25)
+    np.testing.assert_allclose(out, sound, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_another_rate_keeps_pitch_length_and_time(rate: int) -> None:
+    out = track(frames(tone(300, 0.5), 0.25), rate=rate).finish(0.0)
+    wanted = 0.3 * np.sin(2 * np.pi * 300 * np.arange(rate // 2) / rate)
+    found = out[0, rate // 4 :]
+    assert len(found) == pytest.approx(len(wanted), abs=2)
+    inner = slice(rate // 20, rate // 2 - rate // 20)
+    np.testing.assert_allclose(found[inner], wanted[inner], atol=0.003)
+
+
+def test_values_that_are_no_numbers_become_silence() -> None:
+    sound = tone(300, 0.1)
+    sound[:, 100:200] = np.nan
+    out = track(frames(sound, 0.0)).finish(0.0)
+    assert np.isfinite(out).all()
+    assert not out[:, 100:200].any()
+
+
+def test_no_frames_are_no_sound() -> None:
+    assert track().first_s is None
+    assert track().finish(0.0).shape == (2, 0)
+    assert track().finish(0.0, 10).tolist() == [[0.0] * 10] * 2
+
+
+def test_mono_is_the_mean_of_both() -> None:
+    sound = tone(300, 0.2)
+    sound[1] *= 0.5
+    mono = SoundTrack(RATE, "mono")
+    for frame in frames(sound, 0.0):
+        mono.add(frame)
+    np.testing.assert_allclose(mono.finish(0.0)[0], sound.mean(axis=0), atol=1e-5)
+
+
+def test_dbfs_is_a_logarithm_with_a_floor() -> None:
+    assert dbfs(1.0) == 0.0
+    assert dbfs(0.1) == pytest.approx(-20)
+    assert dbfs(0.5) - dbfs(0.25) == pytest.approx(20 * math.log10(2))
+    assert dbfs(0.0) == dbfs(1e-9) == -120.0
