@@ -1,4 +1,4 @@
-"""The run-time type checker of the tests: beartype, with int accepted for float as typing has it."""
+"""The run-time type checker of the tests: beartype, int accepted for float as in typing."""
 
 from beartype import BeartypeConf, beartype
 

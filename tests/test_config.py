@@ -74,9 +74,7 @@ def test_null_means_off() -> None:
         ("width: [", "not YAML"),
     ],
 )
-def test_a_mistake_in_a_file_names_file_key_and_value(
-    tmp_path: Path, text: str, said: str
-) -> None:
+def test_a_mistake_in_a_file_names_file_key_and_value(tmp_path: Path, text: str, said: str) -> None:
     file = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         configuration.load(Outer, file)

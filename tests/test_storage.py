@@ -29,14 +29,18 @@ def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
 
 def test_an_exception_leaves_what_was_there_before(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    with pytest.raises(RuntimeError), storage.committed(file) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with storage.committed(file) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
     assert list(tmp_path.iterdir()) == []
     file.write_text("old")
-    with pytest.raises(RuntimeError), storage.committed(file) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_text() == "old"
 

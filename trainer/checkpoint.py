@@ -61,7 +61,7 @@ def load(run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def load_model(run: Run, model: nn.Module) -> int:
-    """The newest checkpoint's weights into a model outside training; answers its step."""
+    """The newest checkpoint's weights into a model; answers its step. Needs a group, as all here."""
     step = latest(run)
     if step is None:
         raise UsageError(f"{run.root}: no checkpoint yet; train it first")
@@ -74,7 +74,7 @@ def load_model(run: Run, model: nn.Module) -> int:
 def _read(run: Run, step: int, state: dict[str, Any]) -> None:
     folder = _folder(run.checkpoints, step)
     try:
-        dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+        dcp.load(state, checkpoint_id=folder)
     except CheckpointException as error:
         raise RunError(
             f"{folder}: cannot be read ({str(error).splitlines()[0][:200]}); "

@@ -12,6 +12,7 @@ from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.write import write_mp4
 from avdata.trainer import checkpoint
 from avdata.trainer.flow import SamplerConfig, sample
+from avdata.trainer.group import joined
 from avdata.trainer.loader import padded
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.modality import Conditioned, Velocity
@@ -72,7 +73,8 @@ def open_generator(run: Run, device: torch.device) -> Generator:
     encoders = open_defaults(device)
     encoders.specs.require(run.specs, str(run.root))
     model = AVFullDiT.build(run.config.model, run.specs, run.clip, run.config.mode, 0)
-    step = checkpoint.load_model(run, model)
+    with joined("cpu"):
+        step = checkpoint.load_model(run, model)
     return Generator(run, model.to(device).eval(), encoders, step)
 
 

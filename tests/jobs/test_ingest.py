@@ -106,11 +106,6 @@ def test_a_run_that_was_killed_half_way_is_finished_by_the_next(
     assert {name: again[name] for name in untouched} == {name: kept[name] for name in untouched}
 
 
-def test_another_folder_gets_the_same_bytes(raw: Path, manifest: Manifest, tmp_path: Path) -> None:
-    other = ingest([raw], tmp_path / "other", CONFIG, engine=INLINE)
-    assert assembled(other) == assembled(manifest)
-
-
 def test_a_file_that_changed_is_measured_again_and_a_new_one_too(
     raw: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
@@ -197,9 +192,7 @@ def test_encoding_again_writes_no_shard_and_one_that_was_lost(
     assert all(path.stat().st_mtime_ns == times[path] for path in others)
 
 
-def test_a_clip_that_is_dropped_later_leaves_the_shards(
-    manifest: Manifest, tmp_path: Path
-) -> None:
+def test_a_clip_that_is_dropped_later_leaves_the_shards(manifest: Manifest, tmp_path: Path) -> None:
     caption(manifest.root)
     out, late = tmp_path / "shards", tmp_path / "late.yaml"
     encode(manifest.root, out, SMALL, INLINE)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -86,7 +87,8 @@ def textured(
 ) -> Image:
     """A picture with detail everywhere: smoothed noise."""
     noise = np.random.default_rng(seed).random((height + 4, width + 4, 1))
-    smooth = sum(noise[r : r + height, c : c + width] for r in range(5) for c in range(5))
+    shifts = [(row, column) for row in range(5) for column in range(5)]
+    smooth = np.mean([noise[r : r + height, c : c + width] for r, c in shifts], axis=0)
     spread = (smooth - smooth.min()) / np.ptp(smooth)
     return np.repeat((low + (high - low) * spread).astype(np.uint8), 3, axis=2)
 
@@ -170,8 +172,8 @@ def _audio_stream(out: av.container.OutputContainer, sound: Sound) -> av.AudioSt
 
 def _video_packets(
     stream: av.VideoStream, pictures: Sequence[Image], times: Sequence[float]
-) -> list[av.Packet]:
-    packets: list[av.Packet] = []
+) -> "list[av.Packet[Any]]":
+    packets: list[av.Packet[Any]] = []
     ticks = [round(t / CLOCK) for t in times]
     steps = [*np.diff(ticks).tolist(), 0] if len(ticks) > 1 else [0]
     steps[-1] = steps[-2] if len(steps) > 1 else round(Fraction(1, 25) / CLOCK)
@@ -182,8 +184,8 @@ def _video_packets(
     return packets + stream.encode(None)
 
 
-def _audio_packets(stream: av.AudioStream, sound: Sound) -> list[av.Packet]:
-    packets: list[av.Packet] = []
+def _audio_packets(stream: av.AudioStream, sound: Sound) -> "list[av.Packet[Any]]":
+    packets: list[av.Packet[Any]] = []
     block, first = 1024, round(sound.start_s * RATE)
     for at in range(0, sound.samples.shape[1], block):
         piece = np.ascontiguousarray(sound.samples[:, at : at + block])
@@ -193,7 +195,7 @@ def _audio_packets(stream: av.AudioStream, sound: Sound) -> list[av.Packet]:
     return packets + stream.encode(None)
 
 
-def _decoding_time(packet: av.Packet) -> float:
+def _decoding_time(packet: "av.Packet[Any]") -> float:
     assert packet.dts is not None
     assert packet.time_base is not None
     return float(packet.dts * packet.time_base)

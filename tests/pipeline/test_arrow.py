@@ -40,7 +40,9 @@ def test_a_column_is_nullable_only_where_the_record_may_lack_it() -> None:
     schema = arrow_schema(Clip)
     nullable = {name for name in schema.names if schema.field(name).nullable}
     optional = {
-        one.name for one in dataclasses.fields(Clip) if type(None) in getattr(one.type, "__args__", ())
+        one.name
+        for one in dataclasses.fields(Clip)
+        if type(None) in getattr(one.type, "__args__", ())
     }
     assert nullable == optional
 

@@ -26,7 +26,9 @@ SHAPE = ClipShape(num_frames=17, fps=16, height=HEIGHT, width=WIDTH)
 
 
 def numbered_movie(path: Path, fps: float, count: int, coding: Coding | None = None) -> Path:
-    return write_movie(path, [numbered(k) for k in range(count)], times_at(fps, count), None, coding)
+    return write_movie(
+        path, [numbered(k) for k in range(count)], times_at(fps, count), None, coding
+    )
 
 
 def numbers(path: Path, start_s: float, shape: ClipShape = SHAPE) -> list[int]:
@@ -50,7 +52,13 @@ def test_the_counts_are_exact_whatever_the_source(
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mp4", "aac"), ("a.mov", "pcm_s16le"), ("a.mkv", "flac"), ("a.mkv", "aac"), ("a.ts", "aac")],
+    [
+        ("a.mp4", "aac"),
+        ("a.mov", "pcm_s16le"),
+        ("a.mkv", "flac"),
+        ("a.mkv", "aac"),
+        ("a.ts", "aac"),
+    ],
 )
 @pytest.mark.parametrize("sound_start_s", [-0.2, 0.0, 0.35])
 @pytest.mark.parametrize("b_frames", [0, 2])

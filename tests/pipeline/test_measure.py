@@ -338,7 +338,8 @@ def test_settings_that_would_give_other_rows_have_another_fingerprint() -> None:
     assert len({config.fingerprint for config in configs}) == len(configs)
 
 
-@pytest.mark.parametrize("wrong", [{"num_frames": 32}, {"fps": 0}])
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        IngestConfig(**wrong)
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_frames must be 4k"):
+        IngestConfig(num_frames=32)
+    with pytest.raises(ValueError, match="fps must be at least 1"):
+        IngestConfig(fps=0)

@@ -56,9 +56,7 @@ def test_a_variable_rate_is_seen_and_its_times_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.mov", "a.mkv", "a.ts"])
 @pytest.mark.parametrize("late_s", [-0.2, 0.0, 0.3])
-def test_the_lag_of_the_sound_is_what_was_written(
-    tmp_path: Path, name: str, late_s: float
-) -> None:
+def test_the_lag_of_the_sound_is_what_was_written(tmp_path: Path, name: str, late_s: float) -> None:
     zero = max(0.0, -late_s)
     codec = "libmp3lame" if name == "a.ts" else "pcm_s16le"
     sound = Sound(clicks([0.5 - late_s], 1 - late_s), late_s + zero, codec)
