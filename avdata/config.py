@@ -47,7 +47,8 @@ def load(
             value = {part: value}
         _refuse_unknown(schema, value, f"--set {override}")
         plain = _merge(plain, value)
-    return from_plain(schema, plain, str(file) if file else "configuration")
+    where = [*([str(file)] if file else ()), *(f"--set {one}" for one in overrides)]
+    return from_plain(schema, plain, ", ".join(where) or "configuration")
 
 
 def from_plain(schema: type[T], plain: Mapping[str, Any], where: str) -> T:

@@ -1,8 +1,8 @@
 """Measuring in a child process, so that no media file can take the job with it.
 
 FFmpeg meets hostile bytes here: a crash, a hang or a memory bomb costs the child and that one
-source. The child lives for many sources and answers one JSON line for each request line:
-{"clips": [...]} or {"failed": {...}}; a traceback means a bug of ours and stops the job.
+source. The child lives for many sources, says when it is ready, and answers one JSON line for each
+request line: {"clips": [...]} or {"failed": {...}}; a traceback means a bug of ours and stops the job.
 
     python -m avdata.pipeline.measure.child    (started by `MeasuringChild`, not by hand)
 """
@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pydantic
 
@@ -31,6 +31,7 @@ from avdata.pipeline.record import Clip
 CLIPS = pydantic.TypeAdapter(list[Clip])
 SOURCES_PER_CHILD = 200
 """A fresh child now and then bounds what a decoder leaks."""
+START_SECONDS = 120.0
 
 
 class MeasuringChild:
@@ -52,7 +53,7 @@ class MeasuringChild:
             process.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
-        answer = json.loads(self._answer(process))
+        answer = json.loads(self._answer(process, self._config.limits.deadline_s))
         self._served += 1
         if "bug" in answer:
             self.close()
@@ -84,19 +85,26 @@ class MeasuringChild:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
             )
+            self._greeted(self._process)
         return self._process
 
-    def _answer(self, process: subprocess.Popen[bytes]) -> bytes:
+    def _greeted(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits until the child has started: the deadline is for media alone."""
+        try:
+            self._answer(process, START_SECONDS)
+        except MediaError as error:
+            raise RunError(f"the measuring process does not start: {error.detail}") from error
+
+    def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
         assert process.stdout is not None
-        until = time.monotonic() + self._config.limits.deadline_s
+        until = time.monotonic() + seconds
         answer = b""
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while not answer.endswith(b"\n"):
                 if not selector.select(timeout=max(0.0, until - time.monotonic())):
                     self.close()
-                    seconds = f"{self._config.limits.deadline_s:g} s"
-                    raise MediaError("deadline", "took_too_long", f"killed after {seconds}")
+                    raise MediaError("deadline", "took_too_long", f"killed after {seconds:g} s")
                 piece = os.read(process.stdout.fileno(), 1 << 20)
                 if not piece:
                     raise self._died()
@@ -117,9 +125,14 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     # Nothing else may write where the answers go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _say(answers, {"ready": True})
     for line in sys.stdin:
-        answers.write(json.dumps(_serve(json.loads(line))) + "\n")
-        answers.flush()
+        _say(answers, _serve(json.loads(line)))
+
+
+def _say(answers: TextIO, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
 
 
 def _serve(request: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class ShotFinder:
     """Takes every frame in order; `cuts` has the indices at which a new shot begins."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = max(fps, 1.0)
+        self._fps = float(max(fps, 1))  # An int means something else to FrameTimecode.
         self._detector = AdaptiveDetector(min_scene_len=max(2, round(MIN_SHOT_SECONDS * fps)))
         self.cuts: list[int] = []
 

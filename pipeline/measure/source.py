@@ -27,7 +27,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Labels, Media, Source
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 """Raise when a measurement changes; every part made before is then made again."""
 SILENT_DBFS = -50.0
 DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")

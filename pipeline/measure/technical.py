@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
@@ -10,8 +11,11 @@ from avdata.pipeline.record import Technical
 
 BLACK_LUMA = 0.06
 """Mean luma under which a frame counts as black; video black is 16/255."""
-FROZEN_CHANGE = 0.002
-"""Mean absolute change of luma under which a frame repeats the one before it."""
+CELLS = (16, 9)
+FROZEN_CHANGE = 0.006
+"""Change of luma in the most changed cell under which a frame repeats the one before it; over the
+whole picture a small thing that moves would be lost in its still background.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,9 @@ class FrameExposure:
     mean: float
     std: float
     change: float
-    """Mean absolute difference from the frame before; infinite for the first."""
+    """Mean absolute difference from the frame before in the cell where it is largest; infinite for
+    the first.
+    """
 
 
 def frame_exposure(
@@ -30,7 +36,8 @@ def frame_exposure(
     """Numbers of one frame, luma in 0..1."""
     change = np.inf
     if before is not None:
-        change = float(np.abs(luma.astype(np.int16) - before).mean()) / 255
+        apart = cv2.absdiff(luma, before).astype(np.float32)
+        change = float(cv2.resize(apart, CELLS, interpolation=cv2.INTER_AREA).max()) / 255
     return FrameExposure(float(luma.mean()) / 255, float(luma.std()) / 255, change)
 
 

@@ -64,7 +64,7 @@ def _read(
 ) -> ClipMedia | None:
     """None when decoding began after `start` (a seek that landed late) or ended too soon."""
     picker = _NearestFrames(start, shape, pixel_aspect(container))
-    track = SoundTrack(shape.sample_rate, "stereo")
+    track = SoundTrack(shape.sample_rate, channels=2)
     sound_end = start + shape.seconds
     heard_until = None if container.streams.audio else sound_end
     for frame in _decoded(container, audio=True):

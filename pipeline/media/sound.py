@@ -1,6 +1,7 @@
 """Sound placed by timestamp: decoded audio frames in, one array on the picture's clock out."""
 
 import math
+from typing import Literal
 
 import av
 import numpy as np
@@ -12,15 +13,18 @@ JOIN_SECONDS = 0.02
 
 
 class SoundTrack:
-    """Collects decoded audio frames, resampled once, each stretch at its own start time."""
+    """Collects decoded audio frames, resampled once, each stretch at its own start time.
 
-    def __init__(self, rate: int, layout: str) -> None:
+    `channels` is 2 or 1; one channel is the mean of two, so a sound is as loud in both.
+    """
+
+    def __init__(self, rate: int, channels: Literal[1, 2]) -> None:
         self.rate = rate
-        self.layout = layout
-        self.channels = av.AudioLayout(layout).nb_channels
+        self.channels = channels
         self.first_s: float | None = None
         self._stretches: list[tuple[float, list[NDArray[np.float32]]]] = []
         self._resampler: av.AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
         self._next_s = 0.0
 
     def add(self, frame: av.AudioFrame) -> None:
@@ -28,11 +32,14 @@ class SoundTrack:
         start = self._next_s if frame.time is None else float(frame.time)
         if self.first_s is None:
             self.first_s = start
-        if self._resampler is None or abs(start - self._next_s) > JOIN_SECONDS:
+        kind = (frame.layout.name, frame.format.name, frame.sample_rate)
+        if kind != self._kind or abs(start - self._next_s) > JOIN_SECONDS:
             self._flush()
-            self._resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+            self._kind = kind
+            self._resampler = _resampler(frame.layout.nb_channels, self.rate)
             self._stretches.append((start, []))
             self._next_s = start
+        assert self._resampler is not None
         # Our own clock: the resampler must not see jitter of the container's.
         frame.pts = None
         self._keep(self._resampler.resample(frame))
@@ -59,12 +66,29 @@ class SoundTrack:
         return np.nan_to_num(out, copy=False)
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
-        self._stretches[-1][1].extend(frame.to_ndarray().astype(np.float32) for frame in frames)
+        for frame in frames:
+            samples = frame.to_ndarray()
+            if samples.dtype == np.int32:
+                samples = samples.astype(np.float32) / 2**31
+            if self.channels == 1:
+                samples = samples.mean(axis=0, keepdims=True)
+            kept = np.broadcast_to(samples, (self.channels, samples.shape[1]))
+            self._stretches[-1][1].append(kept.astype(np.float32, copy=False))
 
     def _flush(self) -> None:
         if self._resampler is not None:
             self._keep(self._resampler.resample(None))
             self._resampler = None
+            self._kind = None
+
+
+def _resampler(channels: int, rate: int) -> av.AudioResampler:
+    """To mono or stereo at full level. FFmpeg alone would take 3 dB from a mono sound made stereo,
+    and mixes many channels beyond full scale unless its output is of integers.
+    """
+    if channels == 1:
+        return av.AudioResampler(format="fltp", layout="mono", rate=rate)
+    return av.AudioResampler(format="fltp" if channels == 2 else "s32p", layout="stereo", rate=rate)
 
 
 def dbfs(amplitude: float) -> float:

@@ -62,7 +62,7 @@ class SourceStream:
         self._limits = limits
         self._video = video
         self._audio = audio if isinstance(audio, av.AudioStream) else None
-        self._track = SoundTrack(ANALYSIS_RATE, "mono")
+        self._track = SoundTrack(ANALYSIS_RATE, channels=1)
         self._times: list[float] = []
         self._zero: float | None = None
         self._size = (0, 0)

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import Literal
 
 import av
 import numpy as np
@@ -27,7 +28,7 @@ def frames(
 
 
 def track(*stretches: Iterable[av.AudioFrame], rate: int = RATE) -> SoundTrack:
-    collected = SoundTrack(rate, "stereo")
+    collected = SoundTrack(rate, channels=2)
     for stretch in stretches:
         for frame in stretch:
             collected.add(frame)
@@ -107,12 +108,39 @@ def test_left_and_right_are_heard_alike_in_mono() -> None:
     for silent in (0, 1):
         sound = tone(300, 0.2)
         sound[silent] = 0
-        mono = SoundTrack(RATE, "mono")
+        mono = SoundTrack(RATE, channels=1)
         for frame in frames(sound, 0.0):
             mono.add(frame)
         heard.append(mono.finish(0.0))
     np.testing.assert_allclose(heard[0], heard[1], atol=1e-6)
     assert heard[0].any()
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_same_sound_in_every_channel_keeps_its_level(
+    layout: str, channels: Literal[1, 2]
+) -> None:
+    count = av.AudioLayout(layout).nb_channels
+    wave = np.ascontiguousarray(np.repeat(tone(300, 0.2)[:1], count, axis=0))
+    frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout=layout)
+    frame.sample_rate = RATE
+    collected = SoundTrack(RATE, channels)
+    collected.add(frame)
+    out = collected.finish(0.0)
+    assert out.shape[0] == channels
+    np.testing.assert_allclose(out, np.repeat(wave[:1], channels, axis=0), atol=1e-4)
+
+
+def test_a_change_of_layout_or_rate_in_mid_stream_tears_nothing() -> None:
+    wave = tone(300, 0.4)
+    half = wave.shape[1] // 2
+    before = list(frames(np.ascontiguousarray(wave[:, :half]), 0.0))
+    mono = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(wave[:1, half:]), format="fltp", layout="mono"
+    )
+    mono.sample_rate, mono.time_base, mono.pts = RATE, Fraction(1, RATE), half
+    np.testing.assert_allclose(track(before, [mono]).finish(0.0), wave, atol=1e-4)
 
 
 def test_dbfs_is_a_logarithm_with_a_floor() -> None:
