@@ -2,7 +2,8 @@
 
 FFmpeg meets hostile bytes here: a crash, a hang or a memory bomb costs the child and that one
 source. The child lives for many sources, says when it is ready, and answers one JSON line for each
-request line: {"clips": [...]} or {"failed": {...}}; a traceback means a bug of ours and stops the job.
+request line: {"clips": [...]} or {"failed": {...}}; {"bug": ...} has a traceback of ours and stops
+the job.
 
     python -m avdata.pipeline.measure.child    (started by `MeasuringChild`, not by hand)
 """
