@@ -33,7 +33,7 @@ from avdata.trainer.flow import SamplerConfig
 class DemoConfig:
     """Sizes that two processor cores finish in minutes."""
 
-    world: WorldConfig = field(default_factory=WorldConfig)
+    world: WorldConfig = field(default_factory=lambda: WorldConfig(num_videos=56))
     ingest: IngestConfig = field(default_factory=IngestConfig)
     encode: EncodeConfig = field(
         default_factory=lambda: EncodeConfig(
@@ -41,9 +41,14 @@ class DemoConfig:
         )
     )
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=200, val_every=50, checkpoint_every=50)
+        default_factory=lambda: TrainConfig(
+            steps=400, batch_size=8, learning_rate=2e-3, warmup_steps=20
+        )
     )
-    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(steps=25))
+    # A model this young is led into noise by more guidance.
+    sampler: SamplerConfig = field(
+        default_factory=lambda: SamplerConfig(steps=25, guidance_video=1.5, guidance_audio=1.5)
+    )
     num_samples: int = 2
     processes: int = 2
 
