@@ -29,8 +29,11 @@ def load(
     overrides: Sequence[str] = (),
     under: Mapping[str, Any] | None = None,
 ) -> T:
-    """Defaults, then `under`, then the YAML file, then each `dotted.key=value` (read as YAML)."""
-    plain: dict[str, Any] = dict(under or {})
+    """Defaults, then `under`, then the YAML file, then each `dotted.key=value` (read as YAML).
+
+    Every field of the schema has a default; a nested one keeps those that its parent gives it.
+    """
+    plain: dict[str, Any] = _merge(_defaults(schema), dict(under or {}))
     if file is not None:
         read = _read_yaml(file)
         _refuse_unknown(schema, read, str(file))
@@ -69,11 +72,21 @@ def to_plain(config: "DataclassInstance") -> dict[str, Any]:
     return plain
 
 
+def _defaults(schema: type[object]) -> dict[str, Any]:
+    try:
+        whole: Any = schema()
+    except TypeError:  # Some fields must be given.
+        return {}
+    return to_plain(whole)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         plain = yaml.safe_load(file.read_text())
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not a configuration file: {error}") from error
     except yaml.YAMLError as error:
         line = str(error).replace("\n", " ")
         raise ConfigError(f"{file}: not YAML: {line}") from error

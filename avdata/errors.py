@@ -5,8 +5,7 @@ AvdataError
 │   └── ConfigError     a configuration key or value                 exit code 2
 ├── RunError            the run failed                               exit code 1
 │   ├── SpecMismatch    latents of one encoder, a reader of another  exit code 1
-│   ├── CorruptShard    a shard or its index does not hold together  exit code 1
-│   └── MissingPackage  an optional package is needed                exit code 1
+│   └── CorruptShard    a shard or its index does not hold together  exit code 1
 ├── YieldCollapsed      a non-empty input gave nothing usable        exit code 3
 └── MediaError          one source cannot be used; becomes a quarantine row, never stops a job
 
@@ -42,10 +41,6 @@ class CorruptShard(RunError):
     """A shard or its index does not hold together."""
 
 
-class MissingPackage(RunError):
-    """An optional package is needed for what was asked."""
-
-
 class YieldCollapsed(AvdataError):
     """A non-empty input gave nothing usable."""
 
@@ -55,8 +50,8 @@ class YieldCollapsed(AvdataError):
 class MediaError(AvdataError):
     """One source cannot be used.
 
-    `stage` is where it failed (probe, decode, measure, deadline), `reason` a short stable name
-    for counting, `detail` the decoder's own words.
+    `stage` is where it failed (list, read, probe, decode, cut, memory, deadline), `reason` a short
+    stable name for counting, `detail` the decoder's own words.
     """
 
     def __init__(self, stage: str, reason: str, detail: str = "") -> None:

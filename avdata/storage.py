@@ -7,11 +7,14 @@ file under its final name is complete and a killed run leaves only `*.tmp-*` beh
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import xxhash
+
+from avdata.errors import RunError, UsageError
 
 
 @contextmanager
@@ -32,6 +35,24 @@ def write_json(path: Path, value: object) -> None:
     """Indented JSON, keys as given, committed; equal values give equal bytes."""
     with committed(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; RunError when it is damaged."""
+    try:
+        plain: dict[str, Any] = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged, it is no JSON ({error})") from error
+    return plain
+
+
+def require_ours(folder: Path, markers: Sequence[str], what: str) -> None:
+    """UsageError when `folder` is a file, or holds things but none of the `markers`."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: a file; give a folder to write")
+    ours = any((folder / marker).exists() for marker in markers)
+    if not ours and folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: holds other files and no {what}; give a new folder")
 
 
 def digest_bytes(data: bytes) -> str:

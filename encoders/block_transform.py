@@ -24,8 +24,9 @@ LUMA_MEAN = -5.1
 """Mean of the brightest-to-darkest coefficient: natural video is darker than mid-grey."""
 
 # (colour, temporal frequency) -> standard deviation by spatial frequency row + column, per frame,
-# with pixels in -1..1; what is not listed is not kept. Fitted to natural clips at 96x160 and
-# 192x320 (benchmarks/roundtrip.py shows what is lost).
+# with pixels in -1..1; what is not listed is not kept, nor is the last of those that are, for there
+# are 48 channels. Fitted to natural clips at 96x160 and 192x320 (benchmarks/roundtrip.py shows what
+# is lost).
 SCALES: dict[tuple[int, int], tuple[float, ...]] = {
     (0, 0): (12.8, 2.8, 1.45, 0.9, 0.68, 0.5, 0.42),
     (1, 0): (3.1, 0.7, 0.38),

@@ -1,7 +1,7 @@
 """The three encoder protocols; letters as in `spec`.
 
-An encoder is a frozen configuration whose `open(device, dtype)` loads once and returns an object
-that has one of these shapes. Latents are normalised: about zero mean and unit variance.
+An encoder is a frozen configuration whose `open(device)` loads once and returns an object that has
+one of these shapes. Latents are normalised: about zero mean and unit variance.
 """
 
 from typing import Protocol, runtime_checkable

@@ -24,8 +24,9 @@ BLOCK, BLOCKS, MID, SIDE = 512, 4, 14, 2
 SCALE = 1.2
 """Standard deviation of the lowest coefficient in ordinary sound; they fall off as 1/(1+k/6)."""
 KNEE, GAIN = 0.25, 0.65
-"""Latent = GAIN asinh(x / KNEE): linear for faint coefficients, logarithmic for loud ones; with these
-natural clips have about unit variance, faint and loud ones within a factor of a few."""
+"""Latent = GAIN asinh(x / KNEE): linear for faint coefficients, logarithmic for loud ones. Natural
+clips then have about unit variance, faint and loud ones within a factor of a few.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Letters: b batch, n frames, h w pixels, c channels, t latent frames, m samples, l audio latents.
 A clip of n = 4k+1 frames at rate fps spans (n-1)/fps seconds from its first to its last frame;
-its sound is exactly that long and sample 0 sounds at frame 0 (paper.md section 2: 33 frames at
+its sound is exactly that long and sample 0 sounds at frame 0 (arXiv 2512.02457: 33 frames at
 16 fps go with 88,200 samples at 44.1 kHz).
 """
 
@@ -149,5 +149,5 @@ class Specs:
 
 
 def tau(video: VideoSpec, audio: AudioSpec, fps: float) -> float:
-    """AVSyncRoPE's ratio delta t_v / delta t_a (paper.md section 1.4): 5.3833 at 16 fps."""
+    """AVSyncRoPE's ratio delta t_v / delta t_a (arXiv 2512.02457): 5.3833 at 16 fps."""
     return video.latent_seconds(fps) / audio.latent_seconds()

@@ -177,7 +177,9 @@ def train(
     resolved = _load(TrainConfig, config, overrides, under)
     if prepare_only:
         run = prepare(out, shards, resolved)
-        typer.echo(f"prepared: torchrun --nproc-per-node N -m avdata.trainer {run.root}")
+        result = Result(as_json)
+        result.line(f"prepared: torchrun --nproc-per-node N -m avdata.trainer {run.root}")
+        result.end({"run": str(run.root)})
         return
     run = train(out, shards, resolved, processes)
     found = progress_of(run)
@@ -193,8 +195,8 @@ def sample(
     video_caption: Annotated[str | None, typer.Option(help="What is seen.")] = None,
     audio_caption: Annotated[str | None, typer.Option(help="What is heard.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many; each has its own seed.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the first one's noise.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first one's noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     config: Config = None,
     settings: Set = None,
     as_json: Json = False,

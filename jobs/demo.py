@@ -6,10 +6,9 @@
     OUT/t2av       the joint model, OUT/t2v its video-only twin
     OUT/report.html
 
-Each part is skipped when it is already there, so a demo that was stopped goes on.
+Parts that are already there are not made again, so a demo that was stopped goes on.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,7 +56,7 @@ def demo(
     out: Path, media: Sequence[Path], config: DemoConfig, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Everything; answers both runs' losses and the report's path."""
-    engine = Engine(workers=os.cpu_count())
+    engine = Engine()
     say("1/6 a corpus with exact truth")
     generate(out / "corpus", config.world)
     say("2/6 ingest: shots, clips, measurements, labels, policy")

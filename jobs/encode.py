@@ -10,13 +10,14 @@ import torch
 from avdata import config as configuration
 from avdata import storage
 from avdata.encoders.defaults import Encoders, open_defaults
+from avdata.encoders.device import usable
 from avdata.encoders.spec import ClipShape
 from avdata.errors import UsageError
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest, require_kept
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
-from avdata.pipeline.shards.encode import encode_clip
+from avdata.pipeline.shards.encode import VERSION, encode_clip
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
 from avdata.progress import progress
@@ -45,7 +46,7 @@ class EncodeShard:
 
     def __post_init__(self) -> None:
         torch.set_num_threads(1)  # Shards are encoded in parallel.
-        self.encoders = open_defaults(torch.device(self.config.device))
+        self.encoders = open_defaults(usable(self.config.device))
         self.shape, plans = planned(self.root, self.config, self.encoders)
         self.plans = {plan.name: plan for plan in plans}
 
@@ -60,38 +61,40 @@ def planned(
     root: Path, config: EncodeConfig, encoders: Encoders
 ) -> tuple[ClipShape, list[ShardPlan]]:
     """The shape of the clips and the shards of a manifest."""
-    ingested = configuration.load(IngestConfig, root / "ingest.json")
-    shape = ClipShape(
-        num_frames=ingested.num_frames,
-        fps=ingested.fps,
-        height=config.height,
-        width=config.width,
-        sample_rate=encoders.audio.spec.sample_rate,
-    )
+    settings = Manifest(root).settings()
+    ingested = configuration.from_plain(IngestConfig, settings, str(root / "clips.parquet"))
     try:
+        shape = ClipShape(
+            num_frames=ingested.num_frames,
+            fps=ingested.fps,
+            height=config.height,
+            width=config.width,
+            sample_rate=encoders.audio.spec.sample_rate,
+        )
         encoders.video.spec.latent_shape(shape.num_frames, shape.height, shape.width)
     except ValueError as error:
         raise UsageError(f"cannot encode {config.height}x{config.width}: {error}") from error
-    specs = dataclasses.asdict(encoders.specs)
-    return shape, plan_shards(require_kept(Manifest(root)), shape, config.plan, specs)
+    encoding = [VERSION, dataclasses.asdict(encoders.specs)]
+    return shape, plan_shards(require_kept(Manifest(root)), shape, config.plan, encoding)
 
 
 def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = None) -> Dataset:
     """Encodes the shards that are not there yet and commits the dataset."""
     manifest = Manifest(root)
-    encoders = open_defaults(torch.device(config.device))
+    storage.require_ours(out, ("encode.json", "dataset.json"), "shards")
+    encoders = open_defaults(usable(config.device))
     kept = require_kept(manifest)
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
     shape, plans = planned(root, config, encoders)
+    storage.write_json(out / "encode.json", configuration.to_plain(config))
+    storage.write_json(out / "versions.json", versions())
     todo = [{"shard": plan.name} for plan in plans if not is_done(out, plan)]
     if todo:
         answers = stream(engine or Engine(), lambda: EncodeShard(root, out, config), todo)
         with progress("encode", len(plans), len(plans) - len(todo)) as advance:
             for answer in answers:
                 advance(answer["shard"])
-    storage.write_json(out / "encode.json", configuration.to_plain(config))
-    storage.write_json(out / "versions.json", versions())
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
     write_dataset(out, encoders.specs, shape, plans, provenance)
     return open_dataset(out)

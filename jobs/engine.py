@@ -5,10 +5,13 @@ Ray does the scheduling; this file only starts it quietly and hides which of the
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
+
+from avdata.errors import AvdataError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Engine:
     address: str | None = None
     """A Ray cluster to join; None starts Ray on this machine."""
     workers: int | None = None
-    """Items at once; None is one a core."""
+    """Items at once; None is one a core of this machine."""
 
     def num_workers(self) -> int:
         """Items at once."""
@@ -53,14 +56,20 @@ def stream(
                 self._worker = make()
 
             def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-                return self._worker(row)
+                try:
+                    return {"answer": self._worker(row), "error": None}
+                except AvdataError as error:  # Ray would wrap it in its own.
+                    return {"answer": None, "error": pickle.dumps(error)}
 
         count = min(engine.num_workers(), len(items))
         # One block an item: an answer is seen as soon as it is there, and no item waits for others.
         data = ray.data.from_items(list(items), override_num_blocks=len(items))
         compute = ray.data.ActorPoolStrategy(size=count)
         answers = data.map(cast(Any, Actor), compute=compute, num_cpus=1)
-        yield from answers.iter_rows()
+        for row in answers.iter_rows():
+            if row["error"] is not None:
+                raise pickle.loads(row["error"])
+            yield row["answer"]
 
 
 @contextmanager
@@ -72,13 +81,16 @@ def _ray(engine: Engine) -> Iterator[None]:
 
     ours = not ray.is_initialized()
     if ours:
-        ray.init(
-            address=engine.address,
-            include_dashboard=False if engine.address is None else None,
-            num_cpus=None if engine.address else engine.num_workers(),
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        try:
+            ray.init(
+                address=engine.address,
+                include_dashboard=False if engine.address is None else None,
+                num_cpus=None if engine.address else engine.num_workers(),
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except ConnectionError as error:
+            raise UsageError(f"--address {engine.address}: no Ray cluster answers there") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)

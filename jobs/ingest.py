@@ -12,10 +12,9 @@ from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.child import MeasuringChild
 from avdata.pipeline.measure.source import IngestConfig
-from avdata.pipeline.media.files import find_sources
+from avdata.pipeline.media.files import SourceFile, find_sources
 from avdata.pipeline.record import Quarantined
 from avdata.progress import progress
-from avdata.versions import versions
 
 
 @dataclass
@@ -59,19 +58,21 @@ def ingest(
 ) -> Manifest:
     """Measures what is not yet measured, then assembles the manifest.
 
+    Without a policy the one in force stays, at first the default.
+
     YieldCollapsed when no source gave a clip.
     """
     sources = find_sources(raw)
+    storage.require_ours(out, ("policy.yaml",), "manifest")
     manifest = Manifest(out)
-    manifest.set_policy(policy)
-    storage.write_json(out / "ingest.json", configuration.to_plain(config))
-    storage.write_json(out / "versions.json", versions())
+    manifest.keep_policy(policy)
     keyed = {source.key(config.fingerprint): source for source in sources}
-    todo = [
-        {"key": key, "uri": source.uri, "size_bytes": source.size_bytes}
-        for key, source in keyed.items()
-        if not manifest.is_done(key)
-    ]
+    todo = []
+    for key, source in keyed.items():
+        if not source.is_nameable:
+            manifest.write_failure(key, _unnameable(source))
+        elif not manifest.is_done(key):
+            todo.append({"key": key, "uri": source.uri, "size_bytes": source.size_bytes})
     # The largest first: a long source started last would leave every other core idle.
     todo.sort(key=lambda item: (-int(str(item["size_bytes"])), str(item["uri"])))
     if todo:
@@ -79,7 +80,7 @@ def ingest(
         with progress("ingest", len(keyed), len(keyed) - len(todo)) as advance:
             for answer in answers:
                 advance(Path(answer["uri"]).name)
-    manifest.assemble(list(keyed))
+    manifest.assemble(list(keyed), configuration.to_plain(config), config.fingerprint)
     if len(manifest.table()) == 0:
         failed = manifest.quarantined()
         raise YieldCollapsed(
@@ -87,3 +88,8 @@ def ingest(
             f"{failed[0].reason} ({failed[0].detail}); all are in {manifest.quarantine_file}"
         )
     return manifest
+
+
+def _unnameable(source: SourceFile) -> Quarantined:
+    detail = "no UTF-8: rename the file"
+    return Quarantined(source.uri, source.size_bytes, "list", "file_name", detail, attempts=0)

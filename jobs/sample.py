@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-import torch
-
+from avdata.encoders.device import usable
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import read_members
 from avdata.progress import progress
@@ -15,7 +14,7 @@ from avdata.trainer.sample import Prompt, open_generator, write_sample
 
 def sample(root: Path, prompts: list[Prompt], config: SamplerConfig, device: str) -> list[Path]:
     """Writes RUN/samples/*.mp4, one a prompt."""
-    generator = open_generator(open_run(root), torch.device(device))
+    generator = open_generator(open_run(root), usable(device))
     with progress("sample", len(prompts)) as advance:
         paths = []
         for prompt in prompts:

@@ -34,9 +34,9 @@ def run_app(app: typer.Typer, arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         app(args=[one for one in arguments if one != "--debug"], prog_name="avdata")
-    except AvdataError as error:
+    except (AvdataError, OSError) as error:
         if debug:
             raise
         sys.stderr.write(f"avdata: {error}\n")
-        return error.exit_code
+        return error.exit_code if isinstance(error, AvdataError) else 1
     return 0

@@ -12,7 +12,6 @@ from avdata.trainer.run import Run, prepare
 def train(root: Path, shards: Path, config: TrainConfig, processes: int) -> Run:
     """Trains, or goes on from the newest checkpoint; a finished run is left as it is."""
     run = prepare(root, shards, config)
-    run.dataset()
     if (checkpoint.latest(run) or 0) < config.steps:
         launch(run, processes)
     return run

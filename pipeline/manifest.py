@@ -2,29 +2,41 @@
 
     DIR/parts/KEY.parquet         clips of one source, as measured       } one of the two
     DIR/quarantine/KEY.parquet    why one source gave none               } per source
+    DIR/ingest.json               settings, their fingerprint, versions, and the KEYs in force
     DIR/captions.parquet          captions by clip_id, when there are any
     DIR/policy.yaml               the policy in force
     DIR/clips.parquet             THE manifest: every clip with its captions, status and reasons
     DIR/quarantine.parquet        every source that failed
 
 The two assembled files are a pure function of the others, so any command may be killed at any
-moment and run again. KEY is a digest of the source's name, size and time of change and of the
-settings' fingerprint: a part of other settings or of a changed file is never taken for a new one.
+moment and run again. What makes what out of date:
+
+    a file's name, size or time of change     its KEY, so the source is measured again
+    clip settings, limits, measuring code     the fingerprint, which is in every KEY; and captions
+    failures of time, memory or reading       nothing: tried again by the next ingest
+    the policy                                only `status` and `reasons`
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avdata import storage
-from avdata.errors import UsageError, YieldCollapsed
+from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined
+from avdata.versions import versions
+
+TRANSIENT = ("deadline", "memory", "read")
+"""Stages whose failures may pass: the machine was busy, the network away."""
+SETTINGS = b"avdata.ingest"
+"""Key of the settings in the Parquet metadata of the assembled manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +64,32 @@ class Manifest:
         return self.root / "quarantine.parquet"
 
     def is_done(self, key: str) -> bool:
-        """Whether the source of this key has been measured."""
-        return self._part(key).exists() or self._failure(key).exists()
+        """Whether the source of this key has been measured, or has failed for good."""
+        failure = self._failed(key)
+        return self._part(key).exists() or (failure is not None and failure.stage not in TRANSIENT)
 
     def write_part(self, key: str, clips: list[Clip]) -> None:
         """Commits the clips of one source."""
         _write(to_table(Clip, clips), self._part(key))
+        self._failure(key).unlink(missing_ok=True)
 
     def write_failure(self, key: str, failed: Quarantined) -> None:
-        """Commits that one source gave no clips."""
-        _write(to_table(Quarantined, [failed]), self._failure(key))
+        """Commits that one source gave no clips; counts the attempts."""
+        before = self._failed(key)
+        attempts = 1 if before is None else before.attempts + 1
+        _write(to_table(Quarantined, [replace(failed, attempts=attempts)]), self._failure(key))
 
     def write_captions(self, rows: list[CaptionRow]) -> None:
         """Commits captions; those of clips that are not in `rows` go."""
-        ordered = sorted(rows, key=lambda row: row.clip_id)
-        _write(to_table(CaptionRow, ordered), self.root / "captions.parquet")
+        table = to_table(CaptionRow, sorted(rows, key=lambda row: row.clip_id))
+        fingerprint = self._ingested()["fingerprint"]
+        table = table.replace_schema_metadata({SETTINGS: fingerprint.encode()})
+        _write(table, self.root / "captions.parquet")
+
+    def keep_policy(self, file: Path | None) -> None:
+        """As `set_policy`, but None keeps the policy in force where there is one."""
+        if file is not None or not (self.root / "policy.yaml").exists():
+            self.set_policy(file)
 
     def set_policy(self, file: Path | None) -> Policy:
         """Checks a policy and keeps its text with the manifest; None is the default."""
@@ -75,22 +98,28 @@ class Manifest:
         storage.write_json(self.root / "policy.yaml", text)  # JSON is YAML.
         return policy
 
-    def assemble(self, keys: list[str]) -> None:
+    def assemble(self, keys: list[str], settings: dict[str, Any], fingerprint: str) -> None:
         """Writes the two assembled tables from the parts of these sources."""
-        storage.write_json(self.root / "sources.json", sorted(keys))
+        ingested = {
+            "settings": settings,
+            "fingerprint": fingerprint,
+            "versions": versions(),
+            "sources": sorted(keys),
+        }
+        storage.write_json(self.root / "ingest.json", ingested)
         self.reassemble()
 
     def reassemble(self) -> None:
         """Writes the assembled tables again, after captions or the policy have changed."""
-        try:
-            keys = json.loads((self.root / "sources.json").read_text())
-        except FileNotFoundError:
-            raise _not_a_manifest(self.root) from None
+        ingested = self._ingested()
+        keys = ingested["sources"]
         parts = [self._part(key) for key in keys if self._part(key).exists()]
-        failures = [self._failure(key) for key in keys if self._failure(key).exists()]
+        failures = [self._failure(key) for key in keys if not self._part(key).exists()]
         clips = _merge_same(_read(parts, arrow_schema(Clip)))
-        clips = self._with_captions(clips)
-        _write(decide(clips, load_policy(self.root / "policy.yaml")), self.clips_file)
+        clips = self._with_captions(clips, ingested["fingerprint"])
+        clips = decide(clips, load_policy(self.root / "policy.yaml"))
+        about = {**(clips.schema.metadata or {}), SETTINGS: json.dumps(ingested["settings"])}
+        _write(clips.replace_schema_metadata(about), self.clips_file)
         failed = _read(failures, arrow_schema(Quarantined)).sort_by("uri")
         _write(failed, self.quarantine_file)
 
@@ -98,7 +127,12 @@ class Manifest:
         """Every clip as an Arrow table; UsageError where there is no manifest."""
         if not self.clips_file.exists():
             raise _not_a_manifest(self.root)
-        return pq.read_table(self.clips_file)
+        try:
+            return pq.read_table(self.clips_file)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RunError(
+                f"{self.clips_file}: damaged ({error}); run `avdata ingest` again"
+            ) from error
 
     def clips(self, status: str | None = None) -> list[Clip]:
         """Every clip, or those of one status."""
@@ -113,9 +147,29 @@ class Manifest:
             raise _not_a_manifest(self.root)
         return from_table(Quarantined, pq.read_table(self.quarantine_file))
 
+    def sources(self) -> list[str]:
+        """KEYs of all sources, measured or failed."""
+        keys: list[str] = self._ingested()["sources"]
+        return keys
+
+    def settings(self) -> dict[str, Any]:
+        """The ingest settings under which the clips of the assembled manifest were cut."""
+        settings: dict[str, Any] = json.loads(self.table().schema.metadata[SETTINGS])
+        return settings
+
     def digest(self) -> str:
         """Of the assembled manifest's bytes."""
         return storage.digest_file(self.clips_file)
+
+    def _ingested(self) -> dict[str, Any]:
+        try:
+            return storage.read_json(self.root / "ingest.json")
+        except FileNotFoundError:
+            raise _not_a_manifest(self.root) from None
+
+    def _failed(self, key: str) -> Quarantined | None:
+        file = self._failure(key)
+        return from_table(Quarantined, pq.read_table(file))[0] if file.exists() else None
 
     def _part(self, key: str) -> Path:
         return self.root / "parts" / f"{key}.parquet"
@@ -123,11 +177,13 @@ class Manifest:
     def _failure(self, key: str) -> Path:
         return self.root / "quarantine" / f"{key}.parquet"
 
-    def _with_captions(self, clips: pa.Table) -> pa.Table:
+    def _with_captions(self, clips: pa.Table, fingerprint: str) -> pa.Table:
         file = self.root / "captions.parquet"
         if not file.exists():
             return clips
         rows = pq.read_table(file)
+        if rows.schema.metadata.get(SETTINGS) != fingerprint.encode():
+            return clips  # Made from other measurements than these.
         found = pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks())
         captions = rows["captions"].combine_chunks().take(found.combine_chunks())
         at = clips.schema.get_field_index("captions")

@@ -85,7 +85,10 @@ def _one(text: str, clips: pa.Table) -> pa.ChunkedArray:
         raise ConfigError(f"cannot read {text!r}; write it as: field operator value")
     name, operator, literal = read.groups()
     column = _column(name, clips)
-    value = yaml.safe_load(literal)
+    try:
+        value = yaml.safe_load(literal)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value {literal!r} of {text!r}") from error
     try:
         if operator == "contains":
             return _contains(column, str(value))

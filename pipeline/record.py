@@ -112,7 +112,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Captions:
-    """Two captions a clip: what is seen, what is heard (paper.md section 3.1)."""
+    """Two captions a clip: what is seen, what is heard (arXiv 2512.02457)."""
 
     video: str
     audio: str

@@ -1,7 +1,11 @@
 """Shapes written in annotations are checked at run time in tests, and only there."""
 
+import os
+
 from jaxtyping import install_import_hook
 
 import tests.checked  # noqa: F401 (the hook finds the checker by name)
 
+# Before torch is imported: threads that spin while they wait slow down a machine that others use.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 install_import_hook(["avdata.encoders", "avdata.trainer.model"], "tests.checked.checked")

@@ -30,7 +30,7 @@ class Batch:
     audio: Clean | None
 
     def to(self, device: torch.device) -> "Batch":
-        """On a device; from pinned memory the copy does not wait."""
+        """On a device."""
         return Batch(
             self.share.to(device),
             self.u.to(device),
@@ -61,8 +61,8 @@ def _stack(parts: list[Clean]) -> Clean:
 
 def _to(part: Clean, device: torch.device) -> Clean:
     return Clean(
-        latents=part.latents.to(device, non_blocking=True),
-        noise=part.noise.to(device, non_blocking=True),
-        text=part.text.to(device, non_blocking=True),
-        text_mask=part.text_mask.to(device, non_blocking=True),
+        latents=part.latents.to(device),
+        noise=part.noise.to(device),
+        text=part.text.to(device),
+        text_mask=part.text_mask.to(device),
     )

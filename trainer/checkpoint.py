@@ -33,18 +33,18 @@ def latest(run: Run) -> int | None:
 def save(run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Commits a checkpoint and removes those beyond `keep_checkpoints`; all ranks call it."""
     final = _folder(run.checkpoints, step)
-    if final.exists():
-        return
     temporary = final.with_name(final.name + ".tmp")
     if dist.get_rank() == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in run.checkpoints.glob("step-*.tmp"):  # Of a save or a removal that was killed.
+            shutil.rmtree(left)
     dist.barrier()
     dcp.save(_state(model, optimizer), checkpoint_id=temporary)
     dist.barrier()
     if dist.get_rank() == 0:
         temporary.rename(final)
         for old in sorted(_steps(run.checkpoints))[: -run.config.keep_checkpoints]:
-            shutil.rmtree(_folder(run.checkpoints, old))
+            leaving = _folder(run.checkpoints, old)
+            shutil.rmtree(leaving.rename(leaving.with_name(leaving.name + ".tmp")))
     dist.barrier()
 
 
@@ -61,7 +61,7 @@ def load(run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def load_model(run: Run, model: nn.Module) -> int:
-    """The newest checkpoint's weights into a model; answers its step. Needs a group, as all here."""
+    """The newest checkpoint's weights into a model; answers its step."""
     step = latest(run)
     if step is None:
         raise UsageError(f"{run.root}: no checkpoint yet; train it first")

@@ -18,7 +18,20 @@ MAY_CHANGE = frozenset(
         "device",
     }
 )
-"""Settings that a resumed run may change: they do not alter the course of training."""
+"""Settings that a resumed run may change: they do not alter the course of training, but for the
+rounding of another device.
+"""
+POSITIVE = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "clip_norm",
+    "time_shift",
+    "val_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "reader_threads",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +72,11 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "val_every", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        for name in ("seed", "warmup_steps", "weight_decay", "val_samples", "read_ahead"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")

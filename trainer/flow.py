@@ -1,4 +1,4 @@
-"""Flow matching (paper.md section 1.2): noising, target, loss, and sampling with guidance.
+"""Flow matching (arXiv 2512.02457): noising, target, loss, and sampling with guidance.
 
 x_t = (1 - t) x_0 + t eps and the target is eps - x_0, for each modality; one t is shared by both.
 All randomness is the caller's, so that it can be keyed by sample and not by process.
@@ -77,12 +77,17 @@ def flow_loss(
 
 @dataclass(frozen=True, slots=True)
 class SamplerConfig:
-    """How to sample (paper.md section 3.2: 50 steps, guidance 5.0 and 4.5)."""
+    """How to sample (arXiv 2512.02457: 50 steps, guidance 5.0 and 4.5)."""
 
     steps: int = 50
     shift: float = 1.0
     guidance_video: float = 5.0
     guidance_audio: float = 4.5
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "shift"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
 
 @torch.inference_mode()

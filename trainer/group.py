@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
-from avdata.errors import UsageError
+from avdata.encoders.device import usable
 
 TIMEOUT = datetime.timedelta(minutes=10)
 
@@ -30,14 +30,11 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Group]:
 
     NCCL on CUDA, gloo on CPU.
     """
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if cuda and not torch.cuda.is_available():
-        raise UsageError("device = cuda: this machine has no CUDA device that torch can use")
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    here = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
+    here = usable(device)
+    if here.type == "cuda":
+        here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(here)
-    backend = "nccl" if cuda else "gloo"
+    backend = "nccl" if here.type == "cuda" else "gloo"
     if "RANK" in os.environ:
         dist.init_process_group(backend, timeout=TIMEOUT)
     else:

@@ -4,10 +4,13 @@ A process that fails for a reason it can name leaves word in a file, so that the
 with that one line and not with torchrun's account of its children.
 """
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch.distributed import run as torchrun
@@ -15,26 +18,29 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from avdata.errors import AvdataError, RunError, UsageError
+from avdata.trainer import checkpoint
+from avdata.trainer.plan import require_equal_shares
 from avdata.trainer.run import Run
 
 WORD = "AVDATA_LAST_WORD"
+SHUTDOWN_SECONDS = 600
 
 
 def launch(run: Run, processes: int) -> None:
     """Trains with so many processes; RunError when one fails or they are told to stop."""
-    if run.config.batch_size % processes:
-        raise UsageError(
-            f"batch_size = {run.config.batch_size} is not a multiple of {processes} processes; "
-            f"use --set batch_size={processes * max(1, run.config.batch_size // processes)}"
-        )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    options = ["--standalone", "--nproc-per-node", str(processes), "-m", "avdata.trainer"]
-    with tempfile.TemporaryDirectory() as folder:
+    require_equal_shares(run.config.batch_size, processes)
+    quiet = logging.getLogger("torch.distributed.elastic")  # Its children have levels of their own.
+    quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
+    options = ["--standalone", "--nproc-per-node", str(processes)]
+    # A checkpoint must be written between the signal and the kill.
+    options += ["--shutdown-timeout", str(SHUTDOWN_SECONDS), "-m", "avdata.trainer", str(run.root)]
+    with tempfile.TemporaryDirectory() as folder, _undisturbed():
         word = Path(folder) / "word.json"
-        os.environ[WORD] = str(word)
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        os.environ |= {"OMP_NUM_THREADS": str(threads), WORD: str(word)}
         try:
-            torchrun.main([*options, str(run.root)])
+            torchrun.main(options)
         except ChildFailedError as error:
             if word.exists():
                 raise _spoken(word) from None
@@ -44,8 +50,25 @@ def launch(run: Run, processes: int) -> None:
             ) from error
         except SignalException:
             raise RunError(f"{run.root}: stopped; the same command goes on from there") from None
-        finally:
-            del os.environ[WORD]
+    reached = checkpoint.latest(run) or 0
+    if reached < run.config.steps:
+        raise RunError(
+            f"{run.root}: stopped at step {reached}; the same command goes on from there"
+        )
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Undoes what torchrun leaves behind in a process: its signal handlers and variables."""
+    signals = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
+    handlers, variables = [signal.getsignal(one) for one in signals], dict(os.environ)
+    try:
+        yield
+    finally:
+        for one, handler in zip(signals, handlers, strict=True):
+            signal.signal(one, handler)
+        os.environ.clear()
+        os.environ.update(variables)
 
 
 def leave_word(error: AvdataError) -> None:

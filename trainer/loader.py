@@ -1,6 +1,6 @@
 """Reads samples by range and keeps some batches ahead of the model, with threads only.
 
-Readers wait for the disk or the network and hash, which needs no interpreter lock, so worker
+Readers wait for the disk and hash, which needs no interpreter lock, so worker
 processes would add copies and nothing else.
 """
 

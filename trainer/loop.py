@@ -5,7 +5,6 @@ newest checkpoint: to the bit with as many processes, with the same batches and 
 """
 
 import contextlib
-import math
 import os
 import signal
 import time
@@ -55,6 +54,7 @@ def train(run: Run) -> int:
 
     Every process of the group calls it.
     """
+    launcher = os.getppid()
     with joined(run.config.device) as group, _stop_signal() as stop:
         work = _set_up(run, group)
         first = checkpoint.latest(run) or 0
@@ -67,16 +67,16 @@ def train(run: Run) -> int:
             for step, batch, waited in _timed(work.loader.batches(first, run.config.steps), first):
                 reached = step + 1
                 line = _step(work, step, batch, waited)
-                stopping = _agreed(stop, group)
-                if reached % run.config.val_every == 0 or reached == run.config.steps:
+                stopping = _agreed(bool(stop) or _orphaned(launcher), group)
+                last = reached == run.config.steps
+                if not stopping and (last or reached % run.config.val_every == 0):
                     line |= validate(work.model, work.loader.reader, work.held_out, group)
+                # Reported first: what is in a checkpoint is in the metrics, too.
                 report(line)
+                if stopping or last or reached % run.config.checkpoint_every == 0:
+                    checkpoint.save(run, reached, work.parallel, work.optimizer)
                 if stopping:
                     break
-                if reached % run.config.checkpoint_every == 0:
-                    checkpoint.save(run, reached, work.parallel, work.optimizer)
-        if reached > first:
-            checkpoint.save(run, reached, work.parallel, work.optimizer)
     return reached
 
 
@@ -119,25 +119,25 @@ def _step(work: Work, step: int, batch: Batch, waited: float) -> dict[str, Any]:
     # DDP takes the mean over ranks; the shares make it a sum.
     (losses.total * group.world).backward()
     norm = nn.utils.clip_grad_norm_(work.model.parameters(), config.clip_norm)
+    heard = torch.zeros_like(losses.video) if losses.audio is None else losses.audio
+    parts = torch.stack([losses.total, losses.video, heard]).detach()
+    dist.all_reduce(parts)
+    if not torch.isfinite(torch.stack([parts[0], norm])).all():
+        raise RunError(
+            f"{work.run.root}: step {step + 1} has loss {parts[0].item()} and gradient norm "
+            f"{norm.item()}; train into a new folder with a lower learning_rate or in float32"
+        )
     work.optimizer.step()
     work.optimizer.zero_grad()
-    parts = torch.stack([losses.total, losses.video, losses.audio or losses.video]).detach()
-    dist.all_reduce(parts)
-    total, seen, heard = parts.tolist()
-    if not math.isfinite(total):
-        raise RunError(
-            f"{work.run.root}: the loss of step {step + 1} is {total}; start again with a lower "
-            "learning_rate or in float32"
-        )
     seconds = time.monotonic() - began + waited
     places = work.loader.plan.batch(step)
     keys = [work.loader.entries[place.index].key for place in places]
     return {
         "step": step + 1,
         "epoch": places[0].epoch,
-        "loss": total,
-        "loss_video": seen,
-        "loss_audio": None if losses.audio is None else heard,
+        "loss": parts[0].item(),
+        "loss_video": parts[1].item(),
+        "loss_audio": None if losses.audio is None else parts[2].item(),
         "gradient_norm": float(norm),
         "learning_rate": work.optimizer.param_groups[0]["lr"],
         "seconds": seconds,
@@ -204,8 +204,13 @@ def _stop_signal() -> Iterator[list[int]]:
             signal.signal(one, handler)
 
 
-def _agreed(stop: list[int], group: Group) -> bool:
+def _orphaned(launcher: int) -> bool:
+    """Whether torchrun was killed: whoever starts the run again must find no one writing it."""
+    return "RANK" in os.environ and os.getppid() != launcher
+
+
+def _agreed(told: bool, group: Group) -> bool:
     """Whether any rank was told to stop: all of them stop at one step."""
-    told = torch.tensor([len(stop)], device=group.device)
-    dist.all_reduce(told)
-    return bool(told.item())
+    count = torch.tensor([int(told)], device=group.device)
+    dist.all_reduce(count)
+    return bool(count.item())

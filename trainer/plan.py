@@ -74,12 +74,17 @@ class Plan:
         return [cut[k] for k in mixed]
 
 
+def require_equal_shares(batch_size: int, world: int) -> None:
+    """UsageError unless so many processes share a batch equally."""
+    if batch_size % world:
+        raise UsageError(
+            f"batch_size = {batch_size} is not a multiple of {world} processes; "
+            f"use {world * max(1, round(batch_size / world))}"
+        )
+
+
 def slice_of(places: list[Place], rank: int, world: int) -> list[Place]:
     """A rank's part of a global batch; UsageError unless the ranks share it equally."""
-    if len(places) % world:
-        raise UsageError(
-            f"batch_size = {len(places)} is not a multiple of {world} processes; "
-            f"use {world * max(1, round(len(places) / world))}"
-        )
+    require_equal_shares(len(places), world)
     each = len(places) // world
     return places[rank * each : (rank + 1) * each]

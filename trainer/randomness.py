@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TIME, VIDEO, AUDIO = 1, 2, 3
+TIME, VIDEO, AUDIO, SAMPLE_VIDEO, SAMPLE_AUDIO = 1, 2, 3, 4, 5
 """Streams: numbers drawn from one never shift those of another."""
 
 
 def generator(stream: int, *key: int) -> np.random.Generator:
     """A counter-based generator for one purpose."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([stream, *key])))
+    # The length, too: SeedSequence takes [1] and [1, 0] for the same.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([stream, len(key), *key])))
 
 
 def noise(stream: int, shape: tuple[int, ...], *key: int) -> Tensor:

@@ -7,7 +7,6 @@ RUN/samples/                     what `avdata sample` made
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from avdata import config as configuration
 from avdata import storage
 from avdata.encoders.spec import ClipShape, Specs
-from avdata.errors import UsageError
+from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.trainer.config import MAY_CHANGE, TrainConfig
 from avdata.versions import versions
@@ -59,7 +58,7 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
     if (root / "run.json").exists():
         _refuse_change(open_run(root), dataset, config)
     else:
-        _refuse_strangers(root)
+        storage.require_ours(root, (), "run")
     storage.write_json(
         root / "run.json",
         {
@@ -80,15 +79,18 @@ def open_run(root: Path) -> Run:
     if not file.exists():
         what = "no run.json in this folder" if root.is_dir() else "no such folder"
         raise UsageError(f"{root}: {what}; make a run with `avdata train SHARDS --out {root}`")
-    plain = json.loads(file.read_text())
-    return Run(
-        root=root,
-        config=configuration.from_plain(TrainConfig, plain["config"], str(file)),
-        shards=Path(plain["shards"]),
-        dataset_digest=plain["dataset_digest"],
-        specs=Specs.from_plain(plain["specs"]),
-        clip=ClipShape(**plain["clip"]),
-    )
+    plain = storage.read_json(file)
+    try:
+        return Run(
+            root=root,
+            config=configuration.from_plain(TrainConfig, plain["config"], str(file)),
+            shards=Path(plain["shards"]),
+            dataset_digest=plain["dataset_digest"],
+            specs=Specs.from_plain(plain["specs"]),
+            clip=ClipShape(**plain["clip"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{file}: not what `avdata train` writes ({error})") from error
 
 
 def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
@@ -113,8 +115,3 @@ def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:  # noqa:
             if old[key] != new[key]:
                 return _difference(f"{name}.{key}", old[key], new[key])
     return name, old, new
-
-
-def _refuse_strangers(root: Path) -> None:
-    if root.is_dir() and any(root.iterdir()):
-        raise UsageError(f"{root}: holds other files and no run; give a new or empty folder")

@@ -16,13 +16,13 @@ from avdata.trainer.group import joined
 from avdata.trainer.loader import padded
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.modality import Conditioned, Velocity
-from avdata.trainer.randomness import AUDIO, VIDEO, noise
+from avdata.trainer.randomness import SAMPLE_AUDIO, SAMPLE_VIDEO, noise
 from avdata.trainer.run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to make: the two captions and the seed of the noise."""
+    """What to make: the two captions and the seed of the noise, not negative."""
 
     video: str
     audio: str
@@ -43,9 +43,13 @@ class Generator:
         run, specs, clip = self.run, self.run.specs, self.run.clip
         shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
         length = specs.audio.latent_length(clip.num_samples)
-        seen = self._conditioned(VIDEO, shape, prompt)
+        seen = self._conditioned(SAMPLE_VIDEO, shape, prompt)
         joint = run.config.mode == "t2av"
-        heard = self._conditioned(AUDIO, (specs.audio.channels, length), prompt) if joint else None
+        heard = (
+            self._conditioned(SAMPLE_AUDIO, (specs.audio.channels, length), prompt)
+            if joint
+            else None
+        )
         made: Velocity = sample(self.model, seen, heard, config)
         frames = self.encoders.video.decode(made.video)[0].cpu().numpy()
         seconds = specs.audio.num_samples(length) / specs.audio.sample_rate
@@ -59,7 +63,7 @@ class Generator:
         model = self.run.config.model
         encoder, caption, longest = (
             (self.encoders.video_text, prompt.video, model.max_video_text)
-            if stream == VIDEO
+            if stream == SAMPLE_VIDEO
             else (self.encoders.audio_text, prompt.audio, model.max_audio_text)
         )
         text, mask = padded(encoder.encode([caption])[0], longest, captioned=True)
@@ -82,7 +86,7 @@ def write_sample(generator: Generator, prompt: Prompt, config: SamplerConfig, ou
     """One mp4, and a JSON beside it that says how it was made."""
     media = generator.make(prompt, config)
     run = generator.run
-    name = storage.digest_json([prompt.video, prompt.audio])[:8]
+    name = storage.digest_json([prompt.video, prompt.audio, asdict(config)])[:8]
     path = out / f"step-{generator.step:08d}-{name}-{prompt.seed}.mp4"
     write_mp4(path, media.frames, run.clip.fps, media.samples, run.specs.audio.sample_rate)
     storage.write_json(

@@ -79,7 +79,8 @@ class MeasuringChild:
             self.close()
         if self._process is None:
             self._served = 0
-            self._errors.truncate(0)
+            self._errors.seek(0)
+            self._errors.truncate()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "avdata.pipeline.measure.child"],
                 stdin=subprocess.PIPE,
@@ -145,7 +146,7 @@ def _serve(request: dict[str, Any]) -> dict[str, Any]:
         return {"failed": {"stage": error.stage, "reason": error.reason, "detail": error.detail}}
     except MemoryError:
         detail = f"over {settings.limits.memory_gib:g} GiB"
-        return {"failed": {"stage": "decode", "reason": "out_of_memory", "detail": detail}}
+        return {"failed": {"stage": "memory", "reason": "out_of_memory", "detail": detail}}
     except OSError as error:
         return {"failed": {"stage": "read", "reason": "unreadable", "detail": str(error)}}
     except Exception:  # noqa: BLE001 (the process boundary: the parent stops the job with it)

@@ -20,6 +20,8 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 16_000.0
 MIN_RISE_DB = 4.0
 """Mean rise over the bands that counts as an onset at all."""
 MIN_GAP_SECONDS = 0.06
+HOPS_AT_ONCE = 2000
+"""Ten seconds: memory does not grow with the source."""
 
 
 def audio(sound: Float32[ndarray, " m"], rate: int, onsets_s: list[float]) -> Audio:
@@ -62,13 +64,17 @@ def _band_levels(
         return np.zeros((0, NUM_BANDS), np.float32)
     padded = np.pad(sound, (size // 2, size // 2))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(size), axis=1))) / size**2
+    window = np.hanning(size).astype(np.float32)
     top = min(HIGHEST_HZ, 0.45 * rate)
     edges = np.geomspace(LOWEST_HZ, top, NUM_BANDS + 1) * size / rate
-    starts = np.minimum(np.round(edges[:-1]).astype(int), power.shape[1] - 1)
-    bands = np.add.reduceat(power, starts, axis=1)
-    level: Float32[ndarray, "hops bands"] = 10 * np.log10(bands + 1e-7).astype(np.float32)
-    return level
+    starts = np.minimum(np.round(edges[:-1]).astype(int), size // 2)
+    levels = []
+    for first in range(0, len(frames), HOPS_AT_ONCE):
+        block = frames[first : first + HOPS_AT_ONCE] * window
+        power = np.square(np.abs(np.fft.rfft(block, axis=1))) / size**2
+        bands = np.add.reduceat(power, starts, axis=1)
+        levels.append((10 * np.log10(bands + 1e-7)).astype(np.float32))
+    return np.concatenate(levels)
 
 
 def _running_median(values: Float32[ndarray, " n"], width: int) -> Float32[ndarray, " n"]:

@@ -1,11 +1,11 @@
 """Everything about one source from one decode: its clips, measured and labelled.
 
-The stream is read once. Per frame only small numbers are kept, never the picture, so memory does
-not grow with size and hardly with length; at the end shots are cut into clips and each clip
-gathers the numbers of its own frames.
+The stream is read once. Per frame only small numbers are kept, never the picture, and of the sound
+one channel: some 0.3 MB a second. At the end shots are cut into clips and each clip gathers the
+numbers of its own frames.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from numpy import ndarray
 from avdata import storage
 from avdata.errors import MediaError
 from avdata.pipeline.measure.contact import jumps, match
-from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label
+from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label, still
 from avdata.pipeline.measure.shots import ShotFinder, shots
 from avdata.pipeline.measure.sound import audio, onsets
 from avdata.pipeline.measure.technical import FrameExposure, frame_exposure, technical
@@ -45,10 +45,14 @@ class IngestConfig:
     limits: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:
-        if self.num_frames % 4 != 1:
+        if self.num_frames < 5 or self.num_frames % 4 != 1:
             raise ValueError(f"num_frames must be 4k+1 (17, 33, 81, ...), not {self.num_frames}")
         if self.fps < 1:
             raise ValueError(f"fps must be at least 1, not {self.fps}")
+        if self.max_clips_per_source is not None and self.max_clips_per_source < 1:
+            raise ValueError(
+                f"max_clips_per_source must be positive, not {self.max_clips_per_source}"
+            )
 
     @property
     def clip_seconds(self) -> float:
@@ -57,8 +61,12 @@ class IngestConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the same source would give other rows."""
-        return storage.digest_json([VERSION, self.num_frames, self.fps, self.max_clips_per_source])
+        """Changes whenever the same source would give other rows. Deadline and memory are left out:
+        what they cost is tried again by the next run.
+        """
+        limits = [self.limits.max_seconds, self.limits.max_pixels]
+        clips = [self.num_frames, self.fps, self.max_clips_per_source]
+        return storage.digest_json([VERSION, clips, limits])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +93,21 @@ def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
     spans = [
         (shot, start)
         for shot, (low, high) in enumerate(tracks.shots)
-        for start in clip_starts(low, high, config)
+        for start in clip_starts(low, high, config, at_end=shot == len(tracks.shots) - 1)
     ][: config.max_clips_per_source]
     if not spans:
         raise _too_short(tracks, config)
     return [_clip(source, shot, start, tracks, config) for shot, start in spans]
 
 
-def clip_starts(low: float, high: float, config: IngestConfig) -> list[float]:
-    """Starts of the clips that tile a shot from its first frame; what is left over is not used."""
-    # A container's clock may be a millisecond off; half a frame period is not a missing frame.
-    count = int((high - low + 0.5 / config.fps) / config.clip_seconds)
+def clip_starts(low: float, high: float, config: IngestConfig, *, at_end: bool) -> list[float]:
+    """Starts of the clips that tile a shot from its first frame; what is left over is not used.
+
+    At the source's end half a frame period may be missing: the last frame stays on screen. Before
+    a cut nothing may, but the rounding of a container's clock.
+    """
+    slack = 0.5 / config.fps if at_end else 0.002
+    count = int((high - low + slack) / config.clip_seconds)
     return [low + k * config.clip_seconds for k in range(count)]
 
 
@@ -111,9 +123,12 @@ def _read(stream: SourceStream) -> _Tracks:
         finder.add(index, picture.image)
         before, last = luma, picture.t
     sound, times = stream.sound(), stream.times
+    for cut in finder.cuts:  # What differs across a cut is no motion.
+        motions[cut] = still()
+        exposures[cut] = replace(exposures[cut], change=np.inf)
     jump = jumps(motions)
     for cut in finder.cuts:
-        jump[cut : cut + 2] = 0.0  # Flow across a cut is no motion.
+        jump[cut : cut + 2] = 0.0
     return _Tracks(
         times=times,
         exposures=exposures,

@@ -4,18 +4,17 @@ Frame k is the source frame nearest in time to start + k/fps: unbiased, where th
 would lag by half a frame period on average. Sample 0 sounds at frame 0. Both counts are exact.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import av.error
 import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
+from avdata.pipeline.media.decode import PictureClock, decoded
 from avdata.pipeline.media.geometry import fitted, pixel_aspect
 from avdata.pipeline.media.sound import SoundTrack
 from avdata.pipeline.media.stream import opened
@@ -23,6 +22,8 @@ from avdata.pipeline.media.stream import opened
 # Seeking lands on a key frame before the wanted time, as the container's index has it; where it
 # lands late (no index, or a wrong one) decoding starts again from the beginning.
 SEEK_MARGIN_S = 1.0
+# Containers interleave; where the sound has not come this long after its pictures, it has ended.
+SOUND_LATE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,9 @@ def read_clip(path: Path, start_s: float, shape: ClipShape, threads: int = 1) ->
 
     MediaError when the source ends before the clip does.
     """
-    start = _first_time(path, threads) + start_s
-    seeks = (True, False) if start > SEEK_MARGIN_S else (False,)
+    first, may_seek = _first_picture(path, threads)
+    start = first + start_s
+    seeks = (True, False) if may_seek and start > SEEK_MARGIN_S else (False,)
     for seek in seeks:
         with opened(path, threads) as container:
             if seek:
@@ -51,23 +53,42 @@ def read_clip(path: Path, start_s: float, shape: ClipShape, threads: int = 1) ->
     raise MediaError("decode", "clip_beyond_end", f"{path.name}: no clip at {start_s:.3f} s")
 
 
-def _first_time(path: Path, threads: int) -> float:
+def _first_picture(path: Path, threads: int) -> tuple[float, bool]:
+    """Its time, and whether the container can be entered in the middle."""
     with opened(path, threads) as container:
-        for frame in _decoded(container, audio=False):
-            if frame.time is not None:
-                return float(frame.time)
+        video = _video(container)
+        clock = PictureClock(container, video)
+        for frame in decoded(container, [video], _ignore):
+            if isinstance(frame, av.VideoFrame):
+                return clock.time(frame), not clock.counts
     raise MediaError("decode", "no_frame_decoded", path.name)
+
+
+def _video(container: av.container.InputContainer) -> av.VideoStream:
+    video = container.streams.best("video")
+    if not isinstance(video, av.VideoStream) or video.codec_context is None:
+        raise MediaError("probe", "no_video_stream", f"{len(container.streams)} streams")
+    return video
+
+
+def _ignore() -> None:
+    """Packets that cannot be decoded were counted when the source was measured."""
 
 
 def _read(
     container: av.container.InputContainer, start: float, shape: ClipShape, *, from_start: bool
 ) -> ClipMedia | None:
     """None when decoding began after `start` (a seek that landed late) or ended too soon."""
+    video, audio = _video(container), container.streams.best("audio")
     picker = _NearestFrames(start, shape, pixel_aspect(container))
+    clock = PictureClock(container, video)
     track = SoundTrack(shape.sample_rate, channels=2)
     sound_end = start + shape.seconds
-    heard_until = None if container.streams.audio else sound_end
-    for frame in _decoded(container, audio=True):
+    heard_until = None if isinstance(audio, av.AudioStream) else sound_end
+    streams: list[av.VideoStream | av.AudioStream] = [video]
+    if isinstance(audio, av.AudioStream):
+        streams.append(audio)
+    for frame in decoded(container, streams, _ignore):
         if isinstance(frame, av.AudioFrame):
             at = float(frame.time) if frame.time is not None else heard_until or 0.0
             if heard_until is None and at > start and not from_start:
@@ -75,8 +96,12 @@ def _read(
             heard_until = at + frame.samples / frame.sample_rate
             if heard_until > start - SEEK_MARGIN_S and at < sound_end:
                 track.add(frame)
-        elif not picker.add(frame) and not from_start:
-            return None
+        else:
+            at = clock.time(frame)
+            if not picker.add(frame, at) and not from_start:
+                return None
+            if at > sound_end + SOUND_LATE_S:
+                break
         if picker.done and heard_until is not None and heard_until >= sound_end:
             break
     frames = picker.finish()
@@ -101,9 +126,8 @@ class _NearestFrames:
     def done(self) -> bool:
         return len(self._picked) == len(self._wanted)
 
-    def add(self, frame: av.VideoFrame) -> bool:
+    def add(self, frame: av.VideoFrame, at: float) -> bool:
         """False when the first frame already lies after the first wanted time."""
-        at = float(frame.time) if frame.time is not None else -np.inf
         if self.done or at <= (self._last[0] if self._last else -np.inf):
             return True
         if self._last is None:
@@ -129,18 +153,3 @@ class _NearestFrames:
                 size = self._shape.height, self._shape.width
                 picture = fitted(frame, self._pixel_aspect, *size)
             self._picked.append(picture)
-
-
-def _decoded(
-    container: av.container.InputContainer, *, audio: bool
-) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    best = container.streams.best
-    streams = [best("video"), best("audio") if audio else None]
-    for packet in container.demux([stream for stream in streams if stream is not None]):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
-            if isinstance(frame, av.VideoFrame | av.AudioFrame):
-                yield frame

@@ -1,5 +1,6 @@
 """Which files under the given paths are media sources."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,13 @@ class SourceFile:
 
     @property
     def uri(self) -> str:
-        """Its name in the manifest."""
-        return str(self.path)
+        """Its name in the manifest; bytes that are not UTF-8 are written out."""
+        return os.fsencode(self.path).decode(errors="backslashreplace")
+
+    @property
+    def is_nameable(self) -> bool:
+        """Whether the file can be found again by its `uri`."""
+        return self.uri == str(self.path)
 
     def key(self, fingerprint: str) -> str:
         """Names this version of the file under these settings."""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 def pixel_aspect(container: av.container.InputContainer) -> float:
-    """Width of a pixel over its height in the best video stream, 1 where the file is silent."""
+    """Width of a pixel over its height in the best video stream, 1 where the file does not say."""
     stream = container.streams.best("video")
     aspect = stream.sample_aspect_ratio if isinstance(stream, av.VideoStream) else None
     return float(aspect) if aspect else 1.0

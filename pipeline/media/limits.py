@@ -22,3 +22,8 @@ class MediaLimits:
     """Address space of the measuring child."""
     decoder_threads: int = 1
     """Sources are measured in parallel, so one thread each is the most work per core."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_seconds", "max_pixels", "deadline_s", "memory_gib", "decoder_threads"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

@@ -46,9 +46,9 @@ class SoundTrack:
         self._next_s += frame.samples / frame.sample_rate
 
     def finish(self, start_s: float, num_samples: int | None = None) -> NDArray[np.float32]:
-        """(channels, samples) from `start_s` on, zero where there was no sound.
+        """(channels, num_samples) from `start_s` on, zero where there was no sound.
 
-        Without `num_samples`, up to the end of the last stretch.
+        Without `num_samples`, to the end of the sound: for sound whose times can be trusted.
         """
         self._flush()
         placed = [

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.errors import MediaError
+from avdata.pipeline.media.decode import PictureClock, decoded
 from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
 from avdata.pipeline.media.sound import SoundTrack
@@ -38,7 +39,7 @@ def opened(path: Path, threads: int) -> Iterator[av.container.InputContainer]:
     if path.stat().st_size == 0:
         raise MediaError("probe", "empty_file", "0 bytes")
     try:
-        container = av.open(str(path), options=OPEN_OPTIONS)
+        container = av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError("probe", "not_media", _short(error, path)) from error
     with container:
@@ -55,12 +56,15 @@ class SourceStream:
         video = container.streams.best("video")
         if not isinstance(video, av.VideoStream):
             raise MediaError("probe", "no_video_stream", f"{len(container.streams)} streams")
+        if video.codec_context is None:
+            raise MediaError("probe", "no_decoder", "FFmpeg knows no decoder for its picture")
         if video.width * video.height > limits.max_pixels:
             raise MediaError("probe", "picture_too_large", f"{video.width}x{video.height}")
         audio = container.streams.best("audio")
         self._container = container
         self._limits = limits
         self._video = video
+        self._clock = PictureClock(container, video)
         self._audio = audio if isinstance(audio, av.AudioStream) else None
         self._track = SoundTrack(ANALYSIS_RATE, channels=1)
         self._times: list[float] = []
@@ -75,26 +79,22 @@ class SourceStream:
     def pictures(self) -> Iterator[Picture]:
         """Every frame in order of time; a frame whose time goes back is counted, not given."""
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
-        for packet in self._container.demux(streams):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                self._num_errors += 1
-                continue
-            for frame in frames:
-                if isinstance(frame, av.AudioFrame):
-                    self._track.add(frame)
-                elif isinstance(frame, av.VideoFrame):
-                    yield from self._picture(frame)
+        for frame in decoded(self._container, streams, self._count_error):
+            if isinstance(frame, av.AudioFrame):
+                self._track.add(frame)
+            else:
+                yield from self._picture(frame)
         if self._zero is None:
             raise MediaError("decode", "no_frame_decoded", f"{self._num_errors} packets refused")
 
     def sound(self) -> NDArray[np.float32] | None:
-        """(m,) mono at ANALYSIS_RATE, sample 0 at frame 0; None where no sound was decoded."""
+        """(m,) mono at ANALYSIS_RATE from frame 0 to `end`; None where no sound was decoded."""
         if self._track.first_s is None or self._zero is None:
             return None
-        sound = self._track.finish(self._zero)[0]
-        return sound if len(sound) else None
+        mono: NDArray[np.float32] = self._track.finish(self._zero, round(self.end * ANALYSIS_RATE))[
+            0
+        ]
+        return mono
 
     @property
     def nominal_fps(self) -> float:
@@ -138,10 +138,12 @@ class SourceStream:
             flags=self._flags(declared),
         )
 
+    def _count_error(self) -> None:
+        self._num_errors += 1
+
     def _picture(self, frame: av.VideoFrame) -> Iterator[Picture]:
-        step = self._last_duration or 1 / 25
         last = self._times[-1] if self._times else 0.0
-        at = float(frame.time) if frame.time is not None else (self._zero or 0.0) + last + step
+        at = self._clock.time(frame)
         if self._zero is None:
             self._zero = at
             self._shown = shown_size(frame, pixel_aspect(self._container))

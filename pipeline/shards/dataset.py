@@ -41,7 +41,7 @@ class Dataset:
     specs: Specs
     clip: ClipShape
     digest: str
-    """Of dataset.json, which has the digest of every index."""
+    """Of specs, clip shape and all indices: of what is trained on, not of how it came to be."""
     provenance: dict[str, Any]
     shards: list[dict[str, Any]]
 
@@ -68,7 +68,7 @@ def open_dataset(root: Path) -> Dataset:
     if not file.exists():
         what = "no dataset.json in this folder" if root.is_dir() else "no such folder"
         raise UsageError(f"{root}: {what}; make shards with `avdata encode DIR --out {root}`")
-    plain = json.loads(file.read_text())
+    plain = storage.read_json(file)
     if plain.get("format") != FORMAT:
         raise CorruptShard(f"{file}: format {plain.get('format')}, this avdata reads {FORMAT}")
     for shard in plain["shards"]:
@@ -79,7 +79,7 @@ def open_dataset(root: Path) -> Dataset:
         root=root,
         specs=Specs.from_plain(plain["specs"]),
         clip=ClipShape(**plain["clip"]),
-        digest=storage.digest_file(file),
+        digest=storage.digest_json([plain["specs"], plain["clip"], plain["shards"]]),
         provenance=plain["provenance"],
         shards=plain["shards"],
     )

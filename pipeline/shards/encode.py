@@ -1,6 +1,5 @@
 """From a clip of the manifest to a training sample: read by timestamp, encode, gather the facts."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,11 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, RunError, UsageError
 from avdata.pipeline.media.clip import ClipMedia, read_clip
 from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.facts import facts, subsets
 from avdata.pipeline.shards.sample import EncodedSample
+
+VERSION = 1
+"""Raise when reading or scaling a clip changes; every shard made before is then made again."""
 
 
 def encode_clip(clip: Clip, shape: ClipShape, encoders: Encoders) -> EncodedSample:
@@ -32,22 +35,8 @@ def encode_clip(clip: Clip, shape: ClipShape, encoders: Encoders) -> EncodedSamp
         audio=_numpy(audio),
         video_text=_numpy(video_text),
         audio_text=_numpy(audio_text),
-        meta={
-            "clip_id": clip.clip_id,
-            "source": clip.source.uri,
-            "start_s": clip.start_s,
-            "end_s": clip.end_s,
-            "captions": dataclasses.asdict(clip.captions),
-            "labels": dataclasses.asdict(clip.labels),
-            "events": [dataclasses.asdict(event) for event in clip.events],
-        },
+        meta=facts(clip),
     )
-
-
-def subsets(clip: Clip) -> list[str]:
-    """Names of the subsets a clip belongs to."""
-    member = {"contact": clip.labels.contact, "large_motion": clip.labels.motion == "large"}
-    return [name for name, inside in member.items() if inside]
 
 
 def _read(clip: Clip, shape: ClipShape) -> ClipMedia:

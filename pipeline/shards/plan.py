@@ -12,6 +12,7 @@ import xxhash
 from avdata import storage
 from avdata.encoders.spec import ClipShape
 from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.facts import facts, subsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,20 @@ def plan_shards(
 
 
 def _plan(name: str, split: str, bucket: str, clips: list[Clip], rest: object) -> ShardPlan:
-    what = [[clip.clip_id, asdict(clip.captions) if clip.captions else None] for clip in clips]
+    what = [[facts(clip), subsets(clip)] for clip in clips]
     return ShardPlan(name, split, bucket, clips, storage.digest_json([name, what, rest]))
 
 
 def _held_out(sources: set[str], settings: PlanSettings) -> set[str]:
-    """At least one source where there are two and a share is asked for; never all of them."""
-    wanted = round(settings.val_fraction * len(sources))
+    """Each source by its own draw, so that a source stays where it is when others come or go.
+
+    At least one where there are two and a share is asked for; never all of them.
+    """
+    ordered = sorted(sources, key=lambda one: (_draw(one, settings.seed), one))
+    below = sum(_draw(one, settings.seed) < settings.val_fraction * 2**64 for one in ordered)
     if settings.val_fraction > 0 and sources:
-        wanted = min(max(1, wanted), len(sources) - 1)
-    return set(sorted(sources, key=lambda one: (_draw(one, settings.seed), one))[:wanted])
+        below = min(max(1, below), len(sources) - 1)
+    return set(ordered[:below])
 
 
 def _draw(text: str, seed: int) -> int:

@@ -4,7 +4,9 @@ Same plan, same bytes, on every machine: fixed order, owner and time. A tar with
 an unfinished shard and is written again; shards that no plan names any more are removed last.
 """
 
+import contextlib
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,7 @@ def write_dataset(
                 "index_digest": storage.digest_file(index_path(root, plan.name)),
             }
         )
+    before = _shard_names(root)
     storage.write_json(
         root / "dataset.json",
         {
@@ -102,14 +105,24 @@ def write_dataset(
             "provenance": provenance,
         },
     )
-    _remove_orphans(root, {plan.name for plan in plans})
+    for name in before - {plan.name for plan in plans}:
+        index_path(root, name).unlink(missing_ok=True)
+        tar_path(root, name).unlink(missing_ok=True)
 
 
-def _remove_orphans(root: Path, names: set[str]) -> None:
-    for pattern, suffix in (("*/*-??????.tar", ".tar"), ("*/*-??????.index.json", ".index.json")):
-        for path in root.glob(pattern):
-            if str(path.relative_to(root)).removesuffix(suffix) not in names:
-                path.unlink()
+def _shard_names(root: Path) -> set[str]:
+    """Those of the dataset that is replaced, and finished ones of a plan that never became one."""
+    listed = root / "dataset.json"
+    names = (
+        {one["name"] for one in json.loads(listed.read_text())["shards"]}
+        if listed.exists()
+        else set()
+    )
+    for index in root.glob("*/*.index.json"):
+        with contextlib.suppress(CorruptShard):
+            read_index(index)
+            names.add(str(index.relative_to(root)).removesuffix(".index.json"))
+    return names
 
 
 def _indexed(sample: EncodedSample, members: dict[str, bytes]) -> IndexedSample:

@@ -13,6 +13,7 @@ from avdata.pipeline.record import (
 )
 
 SOUND = Audio(rms_dbfs=-20.0, peak_dbfs=-3.0, silence_share=0.0, onsets_s=[0.5])
+SETTINGS = {"num_frames": 33, "fps": 16}
 CAPTIONS = Captions(video="a ball", audio="a hit", model="test", prompt_digest="0")
 
 

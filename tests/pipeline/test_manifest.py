@@ -6,7 +6,7 @@ import pytest
 from avdata.errors import UsageError, YieldCollapsed
 from avdata.pipeline.manifest import CaptionRow, Manifest, funnel, require_kept
 from avdata.pipeline.record import Captions, Clip, Quarantined
-from tests.pipeline.clips import CAPTIONS, a_clip
+from tests.pipeline.clips import CAPTIONS, SETTINGS, a_clip
 
 
 def a_failure(uri: str, reason: str = "not_media") -> Quarantined:
@@ -20,7 +20,7 @@ def a_manifest(root: Path) -> Manifest:
     manifest.write_part("b", [a_clip("b.mp4", 4.0, captions=None), a_clip("b.mp4", captions=None)])
     manifest.write_part("a", [a_clip("a.mp4", luma_mean=0.01, captions=None)])
     manifest.write_failure("c", a_failure("c.mp4"))
-    manifest.assemble(["b", "a", "c"])
+    manifest.assemble(["b", "a", "c"], SETTINGS, "settings")
     return manifest
 
 
@@ -47,7 +47,7 @@ def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
     first = assembled(manifest)
     manifest.reassemble()
     assert assembled(manifest) == first
-    manifest.assemble(["c", "a", "b"])
+    manifest.assemble(["c", "a", "b"], SETTINGS, "settings")
     assert assembled(manifest) == first
     manifest.clips_file.unlink()
     manifest.reassemble()
@@ -56,7 +56,7 @@ def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
 
 def test_a_source_that_was_taken_away_takes_its_clips_along(tmp_path: Path) -> None:
     manifest = a_manifest(tmp_path)
-    manifest.assemble(["a"])
+    manifest.assemble(["a"], SETTINGS, "settings")
     assert {clip.source.uri for clip in manifest.clips()} == {"a.mp4"}
     assert manifest.quarantined() == []
 
@@ -69,7 +69,7 @@ def test_one_file_under_two_names_is_one_row_with_both(tmp_path: Path, keys: lis
     other_source = dataclasses.replace(one.source, uri="two.mp4", uris=["two.mp4"])
     manifest.write_part("x", [dataclasses.replace(one, source=other_source)])
     manifest.write_part("y", [one])
-    manifest.assemble(keys)
+    manifest.assemble(keys, SETTINGS, "settings")
     (clip,) = manifest.clips()
     assert clip.source.uri == "one.mp4"
     assert clip.source.uris == ["one.mp4", "two.mp4"]
@@ -145,7 +145,7 @@ def test_no_clip_at_all_is_a_manifest_too(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path)
     manifest.set_policy(None)
     manifest.write_failure("c", a_failure("c.mp4"))
-    manifest.assemble(["c"])
+    manifest.assemble(["c"], SETTINGS, "settings")
     assert manifest.clips() == []
     assert funnel(manifest.table()) == {"clips": 0, "keep": 0}
 
@@ -163,7 +163,7 @@ def test_a_folder_that_is_no_manifest_is_named(tmp_path: Path) -> None:
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     manifest = a_manifest(tmp_path)
     first = manifest.digest()
-    manifest.assemble(["a"])
+    manifest.assemble(["a"], SETTINGS, "settings")
     assert manifest.digest() != first
-    manifest.assemble(["a", "b", "c"])
+    manifest.assemble(["a", "b", "c"], SETTINGS, "settings")
     assert manifest.digest() == first

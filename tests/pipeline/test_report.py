@@ -13,7 +13,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Quarantined
 from avdata.pipeline.report.curves import smoothed
 from avdata.pipeline.report.gallery import NUM_CLIPS, chosen
 from avdata.pipeline.report.report import report
-from tests.pipeline.clips import a_clip
+from tests.pipeline.clips import SETTINGS, a_clip
 
 HOSTILE = "<script>alert('$x$')</script>"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -70,7 +70,7 @@ def a_manifest(root: Path, clips: list[Clip], failed: list[Quarantined] | None =
     for one in failed or []:
         manifest.write_failure(one.uri.replace("/", "_"), one)
     keys = [one.uri.replace("/", "_") for one in failed or []]
-    manifest.assemble(["clips", *keys])
+    manifest.assemble(["clips", *keys], SETTINGS, "settings")
     return manifest
 
 

@@ -169,7 +169,7 @@ def test_new_parameters_per_joint_layer_at_the_papers_size() -> None:
         joint = JointBlock(config)
     weights = sum(p.numel() for name, p in joint.named_parameters() if name.endswith("weight"))
     assert weights == 4 * config.audio_width * (config.video_width - config.audio_width)
-    assert weights == 8_388_608  # paper.md section 1.3
+    assert weights == 8_388_608  # arXiv 2512.02457
 
 
 def test_the_demo_fits_the_default_encoders() -> None:

@@ -1,4 +1,4 @@
-"""The audio tower: a Flux transformer used as TangoFlux uses it (paper.md section 5.2).
+"""The audio tower: a Flux transformer used as TangoFlux uses it (arXiv 2412.21037).
 
 Beside the transformer it has what TangoFlux adds: a pooled caption and a token for the duration,
 appended to the caption.

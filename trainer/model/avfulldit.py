@@ -42,7 +42,7 @@ class AVFullDiT(nn.Module):
         """Initialised from the seed alone; the video tower comes first and so is the same in both
         modes.
         """
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(config, specs, clip, mode)
 

@@ -38,6 +38,12 @@ class ModelConfig:
     """Initial spread of the new output matrix; 0 starts from the pretrained audio output."""
 
     def __post_init__(self) -> None:
+        sizes = ("head_dim", "video_heads", "video_layers", "video_ffn", "audio_heads")
+        for name in (*sizes, "audio_single_layers", "max_video_text", "max_audio_text"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if min(self.num_joint, self.audio_double_layers) < 0:
+            raise ValueError("num_joint and audio_double_layers must not be negative")
         if self.num_joint > min(self.video_layers, self.audio_single_layers):
             raise ValueError(
                 f"num_joint = {self.num_joint} exceeds the video tower's {self.video_layers} "
@@ -48,8 +54,8 @@ class ModelConfig:
                 f"audio_heads = {self.audio_heads} exceeds video_heads = {self.video_heads}: "
                 "audio is widened to the video's width, not the other way"
             )
-        if self.audio_single_layers < 1 or self.head_dim % 2:
-            raise ValueError("audio_single_layers must be positive and head_dim even")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even, not {self.head_dim}")
 
     @property
     def video_width(self) -> int:

@@ -1,4 +1,4 @@
-"""Rotary position embedding of both towers, and AVSyncRoPE (paper.md section 1.4).
+"""Rotary position embedding of both towers, and AVSyncRoPE (arXiv 2512.02457).
 
 Positions are data: each token has one number per axis. Equal numbers are equal times once audio
 positions are divided by tau, the ratio of the latents' durations. Channels turn in neighbouring

@@ -1,0 +1,25 @@
+"""What a sample says about its clip beside the arrays: its JSON, and the subsets it belongs to."""
+
+import dataclasses
+from typing import Any
+
+from avdata.pipeline.record import Clip
+
+
+def facts(clip: Clip) -> dict[str, Any]:
+    """The sample's JSON: where it comes from, captions, labels, events."""
+    return {
+        "clip_id": clip.clip_id,
+        "source": clip.source.uri,
+        "start_s": clip.start_s,
+        "end_s": clip.end_s,
+        "captions": dataclasses.asdict(clip.captions) if clip.captions else None,
+        "labels": dataclasses.asdict(clip.labels),
+        "events": [dataclasses.asdict(event) for event in clip.events],
+    }
+
+
+def subsets(clip: Clip) -> list[str]:
+    """Names of the subsets a clip belongs to."""
+    member = {"contact": clip.labels.contact, "large_motion": clip.labels.motion == "large"}
+    return [name for name, inside in member.items() if inside]

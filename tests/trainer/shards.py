@@ -1,0 +1,50 @@
+"""Real shards of random latents, so that training is tested without media or encoders."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from avdata.encoders.spec import ClipShape, Specs
+from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.plan import PlanSettings, plan_shards
+from avdata.pipeline.shards.sample import EncodedSample
+from avdata.pipeline.shards.writer import write_dataset, write_shard
+from tests.pipeline.clips import a_clip
+from tests.trainer.tiny import CLIP, SPECS
+
+
+def write_shards(
+    root: Path, num_sources: int = 7, specs: Specs = SPECS, shape: ClipShape = CLIP
+) -> Dataset:
+    """Two clips of each source, in several shards of both splits."""
+    clips = [
+        a_clip(f"{source}.mp4", 2.5 * k, contact=k == 0)
+        for source in range(num_sources)
+        for k in range(2)
+    ]
+    plans = plan_shards(clips, shape, PlanSettings(samples_per_shard=4, val_fraction=0.3))
+    for plan in plans:
+        write_shard(root, plan, (_sample(clip, specs, shape) for clip in plan.clips))
+    write_dataset(root, specs, shape, plans, {"manifest_digest": "0"})
+    return open_dataset(root)
+
+
+def _sample(clip: Clip, specs: Specs, shape: ClipShape) -> EncodedSample:
+    rng = np.random.default_rng(int(clip.clip_id[:8], 16))
+
+    def drawn(*size: int) -> Float32[ndarray, "..."]:
+        return rng.standard_normal(size, dtype=np.float32)
+
+    return EncodedSample(
+        key=clip.clip_id,
+        source=clip.source.digest,
+        subsets=[],
+        video=drawn(*specs.video.latent_shape(shape.num_frames, shape.height, shape.width)),
+        audio=drawn(specs.audio.channels, specs.audio.latent_length(shape.num_samples)),
+        video_text=drawn(int(rng.integers(1, 6)), specs.video_text.width),
+        audio_text=drawn(int(rng.integers(1, 6)), specs.audio_text.width),
+        meta={"clip_id": clip.clip_id, "captions": {"video": "a ball", "audio": "a hit"}},
+    )

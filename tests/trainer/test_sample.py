@@ -1,0 +1,121 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from avdata.encoders.defaults import open_defaults
+from avdata.encoders.spec import ClipShape
+from avdata.errors import SpecMismatch, UsageError
+from avdata.jobs.sample import prompts_of
+from avdata.trainer.config import TrainConfig
+from avdata.trainer.flow import SamplerConfig
+from avdata.trainer.loop import train
+from avdata.trainer.model.config import Mode
+from avdata.trainer.run import Run, open_run, prepare
+from avdata.trainer.sample import Generator, Prompt, open_generator, write_sample
+from tests.trainer.shards import write_shards
+from tests.trainer.tiny import CONFIG
+
+CPU = torch.device("cpu")
+SHAPE = ClipShape(num_frames=17, height=64, width=64)
+QUICK = SamplerConfig(steps=2)
+PROMPT = Prompt("a ball falls", "a dull hit", seed=3)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Mode, Run]:
+    """Both modes, trained for two steps on latents shaped as the default encoders give them."""
+    root = tmp_path_factory.mktemp("runs")
+    specs = open_defaults(CPU).specs
+    shards = write_shards(root / "shards", num_sources=3, specs=specs, shape=SHAPE)
+    found: dict[Mode, Run] = {}
+    modes: tuple[Mode, ...] = ("t2av", "t2v")
+    for mode in modes:
+        config = TrainConfig(
+            mode=mode, model=CONFIG, steps=2, batch_size=2, val_samples=1, device="cpu"
+        )
+        found[mode] = prepare(root / mode, shards.root, config)
+        train(found[mode])
+    return found
+
+
+@pytest.fixture(scope="module")
+def joint(runs: dict[Mode, Run]) -> Generator:
+    return open_generator(runs["t2av"], CPU)
+
+
+def lengths(path: Path) -> tuple[list[float], list[float]]:
+    """Seconds of each video and of each audio stream, as decoded."""
+    with av.open(str(path)) as container:
+        shown = [
+            sum(1 for _ in container.decode(stream)) / float(stream.average_rate or 1)
+            for stream in container.streams.video
+        ]
+    with av.open(str(path)) as container:
+        heard = [
+            sum(frame.samples for frame in container.decode(stream)) / stream.rate
+            for stream in container.streams.audio
+        ]
+    return shown, heard
+
+
+@pytest.mark.parametrize("mode", ["t2av", "t2v"])
+def test_a_sample_has_one_picture_and_one_sound_of_equal_length(
+    runs: dict[Mode, Run], mode: Mode, tmp_path: Path
+) -> None:
+    path = write_sample(open_generator(runs[mode], CPU), PROMPT, QUICK, tmp_path)
+    (shown,), (heard,) = lengths(path)
+    frame, packet = 1 / SHAPE.fps, 1024 / SHAPE.sample_rate
+    assert abs(shown - heard) <= frame + packet
+    assert shown == pytest.approx(SHAPE.seconds, abs=2 * frame)
+    told = json.loads(path.with_suffix(".json").read_text())
+    assert told["captions"] == {"video": PROMPT.video, "audio": PROMPT.audio}
+    assert (told["mode"], told["step"], told["seed"]) == (mode, 2, PROMPT.seed)
+
+
+def test_the_same_prompt_and_seed_give_the_same_bytes(joint: Generator, tmp_path: Path) -> None:
+    again = open_generator(joint.run, CPU)
+    one = write_sample(joint, PROMPT, QUICK, tmp_path / "one")
+    two = write_sample(again, PROMPT, QUICK, tmp_path / "two")
+    assert one.name == two.name
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_seed_and_captions_make_the_sample(joint: Generator) -> None:
+    made = joint.make(PROMPT, QUICK)
+    assert (joint.make(dataclasses.replace(PROMPT, seed=4), QUICK).frames != made.frames).any()
+    assert (
+        joint.make(dataclasses.replace(PROMPT, video="a cat"), QUICK).frames != made.frames
+    ).any()
+    heard = joint.make(dataclasses.replace(PROMPT, audio="a purr"), QUICK)
+    assert (heard.samples != made.samples).any()
+
+
+def test_other_prompts_never_overwrite_a_sample(joint: Generator, tmp_path: Path) -> None:
+    prompts = [PROMPT, dataclasses.replace(PROMPT, seed=4), dataclasses.replace(PROMPT, audio="")]
+    assert len({write_sample(joint, one, QUICK, tmp_path) for one in prompts}) == 3
+
+
+@pytest.mark.parametrize("role", ["video", "audio", "video_text", "audio_text"])
+def test_latents_of_other_encoders_are_never_decoded(
+    runs: dict[Mode, Run], role: str, tmp_path: Path
+) -> None:
+    plain = json.loads((runs["t2av"].root / "run.json").read_text())
+    plain["specs"][role]["digest"] = "another"
+    (tmp_path / "run.json").write_text(json.dumps(plain))
+    with pytest.raises(SpecMismatch, match=f"{role} encoder digest .*another"):
+        open_generator(open_run(tmp_path), CPU)
+
+
+def test_a_run_without_a_checkpoint_says_so(runs: dict[Mode, Run], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((runs["t2av"].root / "run.json").read_bytes())
+    with pytest.raises(UsageError, match="no checkpoint"):
+        open_generator(open_run(tmp_path), CPU)
+
+
+def test_without_prompts_the_captions_of_held_out_clips_serve(runs: dict[Mode, Run]) -> None:
+    prompts = prompts_of(runs["t2av"].root, 2, seed=7)
+    assert prompts == [Prompt("a ball", "a hit", 7), Prompt("a ball", "a hit", 8)]
