@@ -6,15 +6,19 @@ file under its final name is complete and a killed run leaves only `*.tmp-*` beh
 
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
 from avdata.errors import RunError, UsageError
+
+STALE_SECONDS = 86_400.0
+"""Runs on other machines may write into the same folder, so age decides, not a process id."""
 
 
 @contextmanager
@@ -67,8 +71,21 @@ def digest_json(value: object) -> str:
 
 def digest_file(path: Path) -> str:
     """xxh3-128 of a file's bytes in hex, read in blocks."""
-    state = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            state.update(block)
+        return digest_blocks(iter(lambda: file.read(1 << 20), b""))
+
+
+def digest_blocks(blocks: Iterable[bytes]) -> str:
+    """xxh3-128 in hex of bytes that come in pieces."""
+    state = xxhash.xxh3_128()
+    for block in blocks:
+        state.update(block)
     return state.hexdigest()
+
+
+def remove_stale(folder: Path) -> None:
+    """Temporary files directly in `folder` that no live run can be writing any more."""
+    for path in folder.glob("*.tmp-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()

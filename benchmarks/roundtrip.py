@@ -23,11 +23,11 @@ from torch import Tensor
 from avdata.encoders.defaults import Encoders, open_defaults
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
-from avdata.pipeline.measure.source import SILENT_DBFS
+from avdata.pipeline.measure.labels import SILENT_DBFS
 from avdata.pipeline.measure.technical import BLACK_LUMA
 from avdata.pipeline.media.clip import ClipMedia, read_clip
-from avdata.pipeline.media.files import find_sources
 from avdata.pipeline.media.sound import dbfs
+from avdata.pipeline.sources.listing import find_sources
 from avdata.progress import progress
 
 SIZES = ((96, 160), (192, 320))
@@ -60,7 +60,7 @@ def main() -> None:
         parser.error("give both --height and --width, or neither")
     sizes = SIZES if given.height is None else ((given.height, given.width),)
     shapes = [ClipShape(height=height, width=width) for height, width in sizes]
-    paths = [source.path for source in find_sources(given.media)]
+    paths = [Path(uri) for uri in find_sources(given.media)["uri"].to_pylist()]
     encoders, found = open_defaults(torch.device("cpu")), Found()
     num_clips, no_clip = 0, []
     with progress("roundtrip", len(paths)) as advance:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from avdata.pipeline.captions import template_captions
-from avdata.pipeline.manifest import CaptionRow, Manifest, require_kept
+from avdata.pipeline.manifest import CaptionRow, Manifest
+from avdata.pipeline.selection import require_kept
 
 
 def caption(root: Path) -> int:

@@ -55,9 +55,14 @@ def demo(
     result.end(found)
 
 
-@app.command(epilog="Example: avdata ingest raw/ more/film.mkv --out data/manifest --caption")
+@app.command(
+    epilog="Example: avdata ingest raw/ 's3://bucket/a/*.mp4' more.csv --out data/manifest"
+)
 def ingest(
-    raw: Annotated[list[Path], typer.Argument(help="Media files and folders of them.")],
+    raw: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, lists (.txt .csv .parquet); local or s3://"),
+    ],
     out: Out,
     policy: PolicyFile = None,
     caption: Annotated[
@@ -73,21 +78,20 @@ def ingest(
     """Raw media to a manifest: shots, clips, measurements, labels, keep or drop."""
     from avdata.jobs.caption import caption as add_captions
     from avdata.jobs.ingest import ingest
-    from avdata.pipeline.manifest import funnel
     from avdata.pipeline.measure.source import IngestConfig
+    from avdata.pipeline.selection import funnel, quarantine_counts
 
     resolved = _load(IngestConfig, config, settings)
     manifest = ingest(raw, out, resolved, policy, Engine(inline, address, workers))
     if caption:
         add_captions(out)
-    counts, failed = funnel(manifest.table()), manifest.quarantined()
+    counts, failed = funnel(manifest.table()), quarantine_counts(manifest)
     result = Result(as_json)
     _show_funnel(result, counts)
-    for one in failed:
-        result.line(f"quarantined {one.uri}: {one.reason} ({one.detail})")
+    for reason, count in failed.items():
+        result.line(f"quarantined {count} by {reason}")
     result.line(f"manifest: {manifest.clips_file}")
-    quarantined = {one.uri: one.reason for one in failed}
-    result.end({"manifest": str(out), "funnel": counts, "quarantined": quarantined})
+    result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
 
 
 @app.command(epilog="Example: avdata select data/manifest --policy strict.yaml")
@@ -110,6 +114,28 @@ def caption(directory: Manifest, as_json: Json = False) -> None:
     result = Result(as_json)
     result.line(f"captions: {count} clips")
     result.end({"manifest": str(directory), "captions": count})
+
+
+@app.command(epilog="Example: avdata clips data/manifest --out data/clips --set longer_side=720")
+def clips(
+    directory: Manifest,
+    out: Out,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+) -> None:
+    """The kept clips as mp4 files, each decoded again and counted, with an index."""
+    from avdata.jobs.clips import ClipsConfig, write_clips
+
+    resolved = _load(ClipsConfig, config, settings)
+    rows = write_clips(directory, out, resolved, Engine(inline, address, workers))
+    result = Result(as_json)
+    result.line(f"clips: {len(rows)}, {sum(row.size_bytes for row in rows) / 1e6:.1f} MB")
+    result.line(f"index: {out / 'clips.parquet'}")
+    result.end({"clips": len(rows), "index": str(out / "clips.parquet")})
 
 
 @app.command(epilog="Example: avdata encode data/manifest --out data/shards --set height=96")

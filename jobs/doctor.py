@@ -15,11 +15,22 @@ State = Literal["ok", "missing", "note"]
 # What each extra brings, by import name.
 EXTRAS = {
     "media": ("av", "ffmpeg", "imageio_ffmpeg", "scipy"),
-    "curate": ("cv2", "jinja2", "matplotlib", "pyarrow", "ray", "scenedetect", "webdataset"),
+    "curate": (
+        "cv2",
+        "jinja2",
+        "matplotlib",
+        "pyarrow",
+        "pyloudnorm",
+        "ray",
+        "scenedetect",
+        "webdataset",
+    ),
     "clip": ("open_clip",),
     "clap": ("laion_clap",),
+    "shots": ("onnxruntime",),
+    "speech": ("silero_vad",),
 }
-OPTIONAL = ("clip", "clap")
+OPTIONAL = ("clip", "clap", "shots", "speech")
 DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "mp3", "opus")
 
 

@@ -14,12 +14,14 @@ from avdata.encoders.device import usable
 from avdata.encoders.spec import ClipShape
 from avdata.errors import UsageError
 from avdata.jobs.engine import Engine, stream
-from avdata.pipeline.manifest import Manifest, require_kept
+from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
+from avdata.pipeline.selection import require_kept
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.pipeline.shards.encode import VERSION, encode_clip
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
+from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 from avdata.versions import versions
 
@@ -32,6 +34,8 @@ class EncodeConfig:
     width: int = 320
     device: str = "cpu"
     plan: PlanSettings = field(default_factory=PlanSettings)
+    max_copies_gib: float = 16.0
+    """Local copies of remote sources that each worker keeps, and the largest it fetches."""
 
 
 @dataclass
@@ -49,10 +53,12 @@ class EncodeShard:
         self.encoders = open_defaults(usable(self.config.device))
         self.shape, plans = planned(self.root, self.config, self.encoders)
         self.plans = {plan.name: plan for plan in plans}
+        remove_copies_of_the_dead()
+        self.copies = LocalCopies(self.config.max_copies_gib)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         plan = self.plans[item["shard"]]
-        samples = (encode_clip(clip, self.shape, self.encoders) for clip in plan.clips)
+        samples = (encode_clip(clip, self.shape, self.encoders, self.copies) for clip in plan.clips)
         index = write_shard(self.out, plan, samples)
         return {"shard": plan.name, "samples": len(index.samples)}
 

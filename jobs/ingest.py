@@ -1,56 +1,60 @@
-"""`avdata ingest`: media files to a manifest, one part a source, on Ray Data."""
+"""`avdata ingest`: media to a manifest, one part a content, on Ray Data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from avdata import config as configuration
 from avdata import storage
 from avdata.errors import MediaError, YieldCollapsed
+from avdata.jobs.digest import digest_sources
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.child import MeasuringChild
 from avdata.pipeline.measure.source import IngestConfig
-from avdata.pipeline.media.files import SourceFile, find_sources
-from avdata.pipeline.record import Quarantined
+from avdata.pipeline.parts import Parts
+from avdata.pipeline.record import Clip, Quarantined
+from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
+from avdata.pipeline.sources.files import base_name
+from avdata.pipeline.sources.listing import find_sources
 from avdata.progress import progress
 
 
 @dataclass
 class MeasureSource:
-    """One source: measured in a child process, its part committed; the answer says how it went."""
+    """One content: measured in a child process, its part committed."""
 
     root: Path
     config: IngestConfig
     child: MeasuringChild = field(init=False)
 
     def __post_init__(self) -> None:
+        remove_copies_of_the_dead()
         self.child = MeasuringChild(self.config)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        manifest, key, uri = Manifest(self.root), item["key"], item["uri"]
+        parts = Parts(self.root, self.config.fingerprint)
+        uri, size, digest = item["uri"], item["size_bytes"], item["digest"]
         try:
-            clips = self.child.measure(Path(uri), uri)
+            parts.write_clips(digest, self._clips(uri, digest))
         except MediaError as error:
-            manifest.write_failure(
-                key,
-                Quarantined(
-                    uri=uri,
-                    size_bytes=item["size_bytes"],
-                    stage=error.stage,
-                    reason=error.reason,
-                    detail=error.detail,
-                    attempts=1,
-                ),
-            )
-            return {"uri": uri, "clips": 0, "reason": error.reason}
-        manifest.write_part(key, clips)
-        return {"uri": uri, "clips": len(clips), "reason": ""}
+            failed = Quarantined(uri, size, error.stage, error.reason, error.detail, attempts=1)
+            parts.write_failure(digest, failed)
+        return {"uri": uri}
+
+    def _clips(self, uri: str, digest: str) -> list[Clip]:
+        with local_copy(uri, self.config.limits.max_fetch_gib) as path:
+            clips = self.child.measure(path, uri)
+        if clips[0].source.digest != digest:
+            raise MediaError("read", "changed", "its bytes changed while it was ingested")
+        return clips
 
 
 def ingest(
-    raw: Sequence[Path],
+    raw: Sequence[str | Path],
     out: Path,
     config: IngestConfig,
     policy: Path | None = None,
@@ -62,34 +66,36 @@ def ingest(
 
     YieldCollapsed when no source gave a clip.
     """
-    sources = find_sources(raw)
+    engine = engine or Engine()
+    found = find_sources(raw)
     storage.require_ours(out, ("policy.yaml",), "manifest")
     manifest = Manifest(out)
+    manifest.remove_stale()
     manifest.keep_policy(policy)
-    keyed = {source.key(config.fingerprint): source for source in sources}
-    todo = []
-    for key, source in keyed.items():
-        if not source.is_nameable:
-            manifest.write_failure(key, _unnameable(source))
-        elif not manifest.is_done(key):
-            todo.append({"key": key, "uri": source.uri, "size_bytes": source.size_bytes})
-    # The largest first: a long source started last would leave every other core idle.
-    todo.sort(key=lambda item: (-int(str(item["size_bytes"])), str(item["uri"])))
-    if todo:
-        answers = stream(engine or Engine(), lambda: MeasureSource(out, config), todo)
-        with progress("ingest", len(keyed), len(keyed) - len(todo)) as advance:
-            for answer in answers:
-                advance(Path(answer["uri"]).name)
-    manifest.assemble(list(keyed), configuration.to_plain(config), config.fingerprint)
+    sources = digest_sources(out, found, config.limits.max_fetch_gib, engine)
+    _measure(manifest, sources, config, engine)
+    manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
     if len(manifest.table()) == 0:
-        failed = manifest.quarantined()
+        first = manifest.quarantine().slice(0, 1).to_pylist()[0]
         raise YieldCollapsed(
-            f"{out}: none of {len(failed)} sources gave a clip; the first, {failed[0].uri}: "
-            f"{failed[0].reason} ({failed[0].detail}); all are in {manifest.quarantine_file}"
+            f"{out}: none of {len(sources)} sources gave a clip; the first, {first['uri']}: "
+            f"{first['reason']} ({first['detail']}); all are in {manifest.quarantine_file}"
         )
     return manifest
 
 
-def _unnameable(source: SourceFile) -> Quarantined:
-    detail = "no UTF-8: rename the file"
-    return Quarantined(source.uri, source.size_bytes, "list", "file_name", detail, attempts=0)
+def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine: Engine) -> None:
+    todo = manifest.unmeasured(sources, config.fingerprint)
+    if len(todo) == 0:
+        return
+    # The largest first: a long source started last would leave every other core idle.
+    todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
+    answers = stream(engine, lambda: MeasureSource(manifest.root, config), _rows(todo))
+    with progress("ingest", len(todo)) as advance:
+        for answer in answers:
+            advance(base_name(answer["uri"]))
+
+
+def _rows(todo: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in todo.select(["digest", "uri", "size_bytes"]).to_batches(max_chunksize=1000):
+        yield from batch.to_pylist()

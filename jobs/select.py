@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from avdata.pipeline.manifest import Manifest, funnel
+from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.selection import funnel
 
 
 def select(root: Path, policy: Path | None) -> dict[str, int]:

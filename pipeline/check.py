@@ -20,13 +20,8 @@ def check_manifest(manifest: Manifest) -> list[str]:
 
 
 def _unaccounted(manifest: Manifest) -> list[str]:
-    known = manifest.root
-    lost = [
-        key
-        for key in manifest.sources()
-        if not any((known / kind / f"{key}.parquet").exists() for kind in ("parts", "quarantine"))
-    ]
-    return [f"source {key}: neither clips nor a reason; run `avdata ingest` again" for key in lost]
+    lost = manifest.unaccounted()["uri"].to_pylist()
+    return [f"source {uri}: neither clips nor a reason; run `avdata ingest` again" for uri in lost]
 
 
 def _wrong(clip: Clip, slack: float) -> list[str]:

@@ -1,24 +1,29 @@
 """The manifest folder: what ingest, caption and select leave behind, and how it is assembled.
 
-    DIR/parts/KEY.parquet         clips of one source, as measured       } one of the two
-    DIR/quarantine/KEY.parquet    why one source gave none               } per source
-    DIR/ingest.json               settings, their fingerprint, versions, and the KEYs in force
+    DIR/digests/*.parquet         what the names of a running ingest hold, a batch a file
+    DIR/parts/KEY.parquet         clips of one content, as measured      } one of the two
+    DIR/quarantine/KEY.parquet    why it gave none                       } per content
+    DIR/sources.parquet           names in force and the digest of each, settings, fingerprint
+    DIR/ingest.json               the settings again, and versions, for people
     DIR/captions.parquet          captions by clip_id, when there are any
     DIR/policy.yaml               the policy in force
     DIR/clips.parquet             THE manifest: every clip with its captions, status and reasons
-    DIR/quarantine.parquet        every source that failed
+    DIR/quarantine.parquet        every name that gave none
 
-The two assembled files are a pure function of the others, so any command may be killed at any
-moment and run again. What makes what out of date:
+KEY is the digest of a source's bytes and the fingerprint of the settings, so the same bytes are
+measured once whatever they are called. Names come in when the last two files are assembled; these
+are a pure function of the others, so any command may be killed at any moment and run again. What
+makes what out of date:
 
-    a file's name, size or time of change     its KEY, so the source is measured again
+    a file's size, ETag or time of change     its digest is taken again, under any name
+    a file's bytes                            its KEY, so it is measured again
     clip settings, limits, measuring code     the fingerprint, which is in every KEY; and captions
     failures of time, memory or reading       nothing: tried again by the next ingest
     the policy                                only `status` and `reasons`
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +32,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avdata import storage
-from avdata.errors import RunError, UsageError, YieldCollapsed
+from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
+from avdata.pipeline.assembly import captioned, failures_by_name, named
+from avdata.pipeline.dedup import with_duplicates
+from avdata.pipeline.parts import Parts, write_table
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined
+from avdata.pipeline.sources.digests import forget_digests
+from avdata.pipeline.sources.table import SCHEMA, by_digest
 from avdata.versions import versions
 
-TRANSIENT = ("deadline", "memory", "read")
-"""Stages whose failures may pass: the machine was busy, the network away."""
 SETTINGS = b"avdata.ingest"
-"""Key of the settings in the Parquet metadata of the assembled manifest."""
+"""Key of the settings in Parquet metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +71,29 @@ class Manifest:
         """The assembled quarantine table."""
         return self.root / "quarantine.parquet"
 
-    def is_done(self, key: str) -> bool:
-        """Whether the source of this key has been measured, or has failed for good."""
-        failure = self._failed(key)
-        return self._part(key).exists() or (failure is not None and failure.stage not in TRANSIENT)
+    @property
+    def sources_file(self) -> Path:
+        """The names in force."""
+        return self.root / "sources.parquet"
 
-    def write_part(self, key: str, clips: list[Clip]) -> None:
-        """Commits the clips of one source."""
-        _write(to_table(Clip, clips), self._part(key))
-        self._failure(key).unlink(missing_ok=True)
+    def remove_stale(self) -> None:
+        """What runs that were killed long ago have left half written."""
+        for folder in ("", "digests", "parts", "quarantine"):
+            storage.remove_stale(self.root / folder)
 
-    def write_failure(self, key: str, failed: Quarantined) -> None:
-        """Commits that one source gave no clips; counts the attempts."""
-        before = self._failed(key)
-        attempts = 1 if before is None else before.attempts + 1
-        _write(to_table(Quarantined, [replace(failed, attempts=attempts)]), self._failure(key))
+    def unmeasured(self, sources: pa.Table, fingerprint: str) -> pa.Table:
+        """Contents (`by_digest`) that have neither clips nor a lasting reason for none."""
+        contents, parts = by_digest(sources), Parts(self.root, fingerprint)
+        missing = pc.invert(pc.is_in(contents["digest"], value_set=parts.accounted()))
+        again = pc.is_in(contents["digest"], value_set=parts.missing())
+        return contents.filter(pc.or_(missing, again))
 
     def write_captions(self, rows: list[CaptionRow]) -> None:
         """Commits captions; those of clips that are not in `rows` go."""
         table = to_table(CaptionRow, sorted(rows, key=lambda row: row.clip_id))
         fingerprint = self._ingested()["fingerprint"]
         table = table.replace_schema_metadata({SETTINGS: fingerprint.encode()})
-        _write(table, self.root / "captions.parquet")
+        write_table(table, self.root / "captions.parquet")
 
     def keep_policy(self, file: Path | None) -> None:
         """As `set_policy`, but None keeps the policy in force where there is one."""
@@ -98,30 +107,30 @@ class Manifest:
         storage.write_json(self.root / "policy.yaml", text)  # JSON is YAML.
         return policy
 
-    def assemble(self, keys: list[str], settings: dict[str, Any], fingerprint: str) -> None:
-        """Writes the two assembled tables from the parts of these sources."""
-        ingested = {
-            "settings": settings,
-            "fingerprint": fingerprint,
-            "versions": versions(),
-            "sources": sorted(keys),
-        }
-        storage.write_json(self.root / "ingest.json", ingested)
+    def assemble(self, sources: pa.Table, settings: dict[str, Any], fingerprint: str) -> None:
+        """Puts these sources and settings in force and writes the two assembled tables."""
+        ingested = {"settings": settings, "fingerprint": fingerprint}
+        # One file, so that names and fingerprint change at the same instant.
+        about = {**(SCHEMA.metadata or {}), SETTINGS: json.dumps(ingested)}
+        write_table(sources.replace_schema_metadata(about), self.sources_file)
+        storage.write_json(self.root / "ingest.json", {**ingested, "versions": versions()})
         self.reassemble()
+        forget_digests(self.root)
 
     def reassemble(self) -> None:
         """Writes the assembled tables again, after captions or the policy have changed."""
-        ingested = self._ingested()
-        keys = ingested["sources"]
-        parts = [self._part(key) for key in keys if self._part(key).exists()]
-        failures = [self._failure(key) for key in keys if not self._part(key).exists()]
-        clips = _merge_same(_read(parts, arrow_schema(Clip)))
-        clips = self._with_captions(clips, ingested["fingerprint"])
+        ingested, sources = self._ingested(), self.sources()
+        contents, parts = by_digest(sources), Parts(self.root, ingested["fingerprint"])
+        digests = contents["digest"].combine_chunks()
+        measured = pc.is_in(digests, value_set=parts.measured())
+        clips = named(parts.clips(digests.filter(measured)), contents)
+        clips = with_duplicates(clips)
+        clips = captioned(clips, self._captions(ingested["fingerprint"]))
         clips = decide(clips, load_policy(self.root / "policy.yaml"))
         about = {**(clips.schema.metadata or {}), SETTINGS: json.dumps(ingested["settings"])}
-        _write(clips.replace_schema_metadata(about), self.clips_file)
-        failed = _read(failures, arrow_schema(Quarantined)).sort_by("uri")
-        _write(failed, self.quarantine_file)
+        write_table(clips.replace_schema_metadata(about), self.clips_file)
+        failed = parts.failures(digests.filter(pc.invert(measured)))
+        write_table(failures_by_name(failed, sources), self.quarantine_file)
 
     def table(self) -> pa.Table:
         """Every clip as an Arrow table; UsageError where there is no manifest."""
@@ -141,16 +150,27 @@ class Manifest:
             table = table.filter(pc.equal(table["status"], status))
         return from_table(Clip, table)
 
-    def quarantined(self) -> list[Quarantined]:
-        """Every source that failed."""
+    def quarantine(self) -> pa.Table:
+        """Every name that gave no clips as an Arrow table."""
         if not self.quarantine_file.exists():
             raise _not_a_manifest(self.root)
-        return from_table(Quarantined, pq.read_table(self.quarantine_file))
+        return pq.read_table(self.quarantine_file)
 
-    def sources(self) -> list[str]:
-        """KEYs of all sources, measured or failed."""
-        keys: list[str] = self._ingested()["sources"]
-        return keys
+    def quarantined(self) -> list[Quarantined]:
+        """Every name that gave no clips."""
+        return from_table(Quarantined, self.quarantine())
+
+    def sources(self) -> pa.Table:
+        """`SourceRow`s of the names in force."""
+        if not self.sources_file.exists():
+            raise _not_a_manifest(self.root)
+        return pq.read_table(self.sources_file)
+
+    def unaccounted(self) -> pa.Table:
+        """Contents in force that have neither clips nor a reason for none."""
+        contents = by_digest(self.sources())
+        known = Parts(self.root, self._ingested()["fingerprint"]).accounted()
+        return contents.filter(pc.invert(pc.is_in(contents["digest"], value_set=known)))
 
     def settings(self) -> dict[str, Any]:
         """The ingest settings under which the clips of the assembled manifest were cut."""
@@ -162,74 +182,18 @@ class Manifest:
         return storage.digest_file(self.clips_file)
 
     def _ingested(self) -> dict[str, Any]:
-        try:
-            return storage.read_json(self.root / "ingest.json")
-        except FileNotFoundError:
-            raise _not_a_manifest(self.root) from None
+        if not self.sources_file.exists():
+            raise _not_a_manifest(self.root)
+        ingested: dict[str, Any] = json.loads(pq.read_schema(self.sources_file).metadata[SETTINGS])
+        return ingested
 
-    def _failed(self, key: str) -> Quarantined | None:
-        file = self._failure(key)
-        return from_table(Quarantined, pq.read_table(file))[0] if file.exists() else None
-
-    def _part(self, key: str) -> Path:
-        return self.root / "parts" / f"{key}.parquet"
-
-    def _failure(self, key: str) -> Path:
-        return self.root / "quarantine" / f"{key}.parquet"
-
-    def _with_captions(self, clips: pa.Table, fingerprint: str) -> pa.Table:
+    def _captions(self, fingerprint: str) -> pa.Table:
         file = self.root / "captions.parquet"
-        if not file.exists():
-            return clips
-        rows = pq.read_table(file)
-        if rows.schema.metadata.get(SETTINGS) != fingerprint.encode():
-            return clips  # Made from other measurements than these.
-        found = pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks())
-        captions = rows["captions"].combine_chunks().take(found.combine_chunks())
-        at = clips.schema.get_field_index("captions")
-        return clips.set_column(at, clips.schema.field(at), captions)
-
-
-def require_kept(manifest: Manifest) -> list[Clip]:
-    """The kept clips; YieldCollapsed when the policy has dropped them all."""
-    kept = manifest.clips("keep")
-    if not kept:
-        raise YieldCollapsed(
-            f"{manifest.root}: none of {len(manifest.table())} clips is kept; "
-            "see `avdata report` for the reasons, or `avdata select` with another policy"
-        )
-    return kept
-
-
-def funnel(clips: pa.Table) -> dict[str, int]:
-    """Clips in all, kept, and dropped by each reason (a clip may have several)."""
-    counts = {"clips": len(clips), "keep": pc.sum(pc.equal(clips["status"], "keep")).as_py() or 0}
-    reasons = pc.value_counts(pc.list_flatten(clips["reasons"]).combine_chunks())
-    dropped = {row["values"]: row["counts"] for row in reasons.to_pylist()}
-    return counts | dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _merge_same(clips: pa.Table) -> pa.Table:
-    """One row a clip_id, in order of uri and start; the other names go into `source.uris`."""
-    table = clips.append_column("_uri", pc.struct_field(clips["source"], "uri"))
-    table = table.sort_by([("_uri", "ascending"), ("start_s", "ascending")]).drop_columns("_uri")
-    if pc.count_distinct(table["clip_id"]).as_py() == len(table):
-        return table
-    merged: dict[str, dict[str, object]] = {}
-    for row in table.to_pylist():
-        same = merged.setdefault(row["clip_id"], row)
-        if same is not row:
-            same["source"]["uris"] += row["source"]["uris"]  # type: ignore[index]
-    return pa.Table.from_pylist(list(merged.values()), schema=table.schema)
-
-
-def _read(files: list[Path], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables([pq.read_table(file) for file in files] or [schema.empty_table()])
-
-
-def _write(table: pa.Table, file: Path) -> None:
-    with storage.committed(file) as temporary:
-        pq.write_table(table, temporary)
+        if file.exists():
+            rows = pq.read_table(file)
+            if rows.schema.metadata.get(SETTINGS) == fingerprint.encode():
+                return rows
+        return arrow_schema(CaptionRow).empty_table()  # Or made from other measurements.
 
 
 def _not_a_manifest(root: Path) -> UsageError:

@@ -20,6 +20,8 @@ class Source:
     digest: str
     """xxh3-128 of the file's bytes."""
     size_bytes: int
+    extra: str | None = None
+    """What the list that named `uri` says of it besides, a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,15 @@ class Media:
     """Start of the sound minus start of the picture; negative when sound starts first."""
     flags: list[str]
     """What is wrong with the file though it decodes: `truncated`, `decode_errors`, ..."""
+    pix_fmt: str | None = None
+    """FFmpeg's name for how pictures are stored, such as yuv420p10le."""
+    bit_depth: int | None = None
+    """Of the finest component."""
+    hdr: str | None = None
+    """pq or hlg; such pictures are measured and encoded with their tones mapped to BT.709."""
+    num_video_streams: int = 1
+    """Cover pictures and thumbnails included; the one a player would choose is read."""
+    num_audio_streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,14 @@ class Technical:
     """Share of frames that are black."""
     frozen_share: float
     """Share of frames that repeat the one before."""
+    sharpness: float | None
+    """Variance of the Laplacian over the variance of luma, at analysis size; None when flat."""
+    letterbox_share: float | None
+    """Share of the picture in black bars that last; None when it is black altogether."""
+    border_share: float | None
+    """Share of the picture in a lasting border of one colour on opposite sides, black or not."""
+    bits_per_pixel: float | None
+    """Of the whole file, sound included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,22 @@ class Audio:
     silence_share: float
     """Share of 50 ms windows below -60 dBFS."""
     onsets_s: list[float]
+    lufs: float | None
+    """Integrated loudness (ITU-R BS.1770-4) of the mono mix; None under 0.4 s or -70 LUFS."""
+    clipped_share: float
+    """Share of samples at 0.99 of full scale or beyond."""
+    dc_offset: float
+    """Mean of the samples, full scale being 1."""
+    bandwidth_hz: float | None
+    """The frequency below which lies 99 % of the energy; None for silence."""
+    snr_db: float | None
+    """95th over 5th percentile of the power of 50 ms windows; None for silence."""
+    channel_correlation: float | None
+    """Of left and right, -1..1; None for one channel or where one is silent."""
+    speech_share: float | None
+    """Share of the time in which somebody speaks; None without `silero-vad`."""
+    tonal_share: float | None
+    """Share of the audible time that is made of held notes; None for silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +143,32 @@ class Labels:
     contact: bool
     silent: bool
     """True when there is no sound at all, too."""
+    speech: bool | None
+    """Somebody speaks; None where that was not measured."""
+    music: bool | None
+    """Held notes for much of the time, a hint only; None for silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What identifies picture and sound though they be coded anew; 0 where there is nothing to."""
+
+    picture: list[int]
+    """64 bits for each multiple of 0.25 s of the source's clock within the clip."""
+    sound: list[int]
+    """32 bits for each 46 ms; empty without sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Clips of other sources with the same picture or sound, found over the whole manifest."""
+
+    picture_group: str | None
+    """The smallest clip_id of all that look the same; None for a picture of its own."""
+    sound_group: str | None
+    """The smallest clip_id of all that sound the same."""
+    best: bool
+    """No better copy, in picture and sound alike, is best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +197,10 @@ class Clip:
     audio: Audio | None
     events: list[ContactEvent]
     labels: Labels
+    fingerprint: Fingerprint
     captions: Captions | None = None
+    duplicates: Duplicates | None = None
+    """None until all sources are assembled."""
     status: str = "undecided"
     """keep or drop once a policy has been applied."""
     reasons: list[str] = field(default_factory=list)
@@ -148,7 +212,8 @@ class Quarantined:
     """A source that gave no clips, and why."""
 
     uri: str
-    size_bytes: int
+    size_bytes: int | None
+    """None where there is no file."""
     stage: str
     reason: str
     detail: str

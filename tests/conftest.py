@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from jaxtyping import install_import_hook
 
 import tests.checked  # noqa: F401 (the hook finds the checker by name)
@@ -9,3 +10,11 @@ import tests.checked  # noqa: F401 (the hook finds the checker by name)
 # Before torch is imported: threads that spin while they wait slow down a machine that others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 install_import_hook(["avdata.encoders", "avdata.trainer.model"], "tests.checked.checked")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests run when they are asked for, with -m slow."""
+    if not config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))

@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ CLIPS = pydantic.TypeAdapter(list[Clip])
 SOURCES_PER_CHILD = 200
 """A fresh child now and then bounds what a decoder leaks."""
 START_SECONDS = 120.0
+SECONDS_WITHOUT_PARENT = 60
 
 
 class MeasuringChild:
@@ -119,6 +121,8 @@ class MeasuringChild:
         self._errors.seek(0)  # The child wrote through its own copy of this file's position.
         tail = self._errors.read()[-300:].decode(errors="replace").strip().replace("\n", " | ")
         self.close()
+        if code == -signal.SIGKILL:  # Nothing that media does: a machine short of memory, a person.
+            return MediaError("memory", "killed", "by the system, most likely short of memory")
         return MediaError("decode", "decoder_crashed", f"exit {code}: {tail}")
 
 
@@ -129,7 +133,9 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _say(answers, {"ready": True})
     for line in sys.stdin:
-        _say(answers, _serve(json.loads(line)))
+        answer = _serve(json.loads(line))
+        signal.alarm(0)
+        _say(answers, answer)
 
 
 def _say(answers: TextIO, answer: dict[str, Any]) -> None:
@@ -140,6 +146,8 @@ def _say(answers: TextIO, answer: dict[str, Any]) -> None:
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
     settings = configuration.from_plain(IngestConfig, request["config"], "request")
     _bound_memory(settings.limits.memory_gib)
+    # A parent that was killed keeps no deadline any more; this one kills, whatever FFmpeg does.
+    signal.alarm(int(settings.limits.deadline_s) + SECONDS_WITHOUT_PARENT)
     try:
         clips = measure_source(Path(request["path"]), request["uri"], settings)
     except MediaError as error:

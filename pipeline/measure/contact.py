@@ -1,14 +1,21 @@
-"""Contacts: sudden changes of velocity in the picture that come with an onset in the sound.
+"""Contacts: a thing in the picture changes its velocity at an onset of the sound.
 
-A thing that hits another changes its velocity from one frame to the next; a thing that is merely
-carried through the grid, or blurs, or appears, does not. Neither half is enough alone: barks and
-shots have onsets, a shaking hand has jumps. What counts is both within `MATCH_SECONDS`.
+Neither half is enough alone: barks and shots have onsets, a shaking hand has changes of velocity.
+An onset is a contact when, within `MATCH_SECONDS`, either
+
+- one change of velocity stands out of the second around it, and what changes was moving before: a
+  thing that only starts to move with the sound recoils, or barks, or is carried off; or
+- all onsets of the shot are in lock-step with the picture (`lockstep`), and this one agrees.
 """
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from numpy import ndarray
 
+from avdata.pipeline.measure.lockstep import Lockstep, lockstep
 from avdata.pipeline.measure.motion import FrameMotion
 from avdata.pipeline.record import ContactEvent
 
@@ -20,58 +27,86 @@ MIN_CELL_SHARE = 0.08
 """Share of a cell that must move for its velocity to be worth reading."""
 STAND_OUT = 2.5
 """How far a jump must stand over the median jump of the second around it."""
+FROM_REST = 0.3
+"""What moved less before the jump than this share of its motion after it was at rest."""
+LOCKED_Z = 3.0
+"""Standard deviations over shuffled onsets: one chance in a thousand."""
 
 
-def jumps(frames: list[FrameMotion]) -> Float[ndarray, " n"]:
+@dataclass(frozen=True, slots=True)
+class Jumps:
     """For each frame, the largest change of velocity of any cell since the frame before it.
 
     The flow of frame k is the velocity between k-1 and k, so a change seen at k happened about
-    frame k-1. Cells are weighed by the root of the share that moves in both frames: a thing that
-    enters or leaves a cell is no change of velocity.
+    frame k-1.
     """
-    if len(frames) < 3:
-        return np.zeros(len(frames))
+
+    size: Float[ndarray, " n"]
+    """Heights per second, weighed by the root of the share of the cell that moves."""
+    cell: Int64[ndarray, " n"]
+    """Which cell."""
+    speed: Float[ndarray, "n cells"]
+    """The largest momentum within two cells, to tell motion from rest: of what strikes, too."""
+
+
+def jumps(frames: list[FrameMotion]) -> Jumps:
+    """Of the frames of one shot."""
     velocity = np.stack([frame.velocity for frame in frames])
     moving = np.stack([frame.moving for frame in frames])
-    change = np.linalg.norm(velocity[1:] - velocity[:-1], axis=3)
-    both = np.maximum(moving[1:], moving[:-1])
-    sized = np.where(both >= MIN_CELL_SHARE, change * np.sqrt(both), 0.0)
-    return np.concatenate([[0.0], sized.max(axis=(1, 2))])
+    change = np.linalg.norm(np.diff(velocity, axis=0, prepend=velocity[:1]), axis=3)
+    either = np.maximum(moving, np.concatenate([moving[:1], moving[:-1]]))
+    sized = np.where(either >= MIN_CELL_SHARE, change * np.sqrt(either), 0.0)
+    flat = sized.reshape(len(frames), -1)
+    speed = np.linalg.norm(velocity, axis=3) * moving
+    around = np.stack([cv2.dilate(one, np.ones((5, 5))) for one in speed])
+    return Jumps(flat.max(axis=1), flat.argmax(axis=1), around.reshape(len(frames), -1))
 
 
-def match(
-    onsets_s: list[float], times: Float[ndarray, " n"], jump: Float[ndarray, " n"]
+def contacts(
+    onsets_s: list[float], times: Float[ndarray, " n"], frames: list[FrameMotion]
 ) -> list[ContactEvent]:
-    """The onsets that have an impact in the picture beside them, in order of time."""
+    """The contacts of one shot, in order of time, on the clock of `times`."""
+    if not onsets_s or len(frames) < 4:
+        return []
+    seen, steps = jumps(frames), lockstep(onsets_s, times, frames)
+    happened = np.concatenate([times[:1], times[:-1]])
     events: list[ContactEvent] = []
     taken: set[int] = set()
-    for onset in onsets_s:
-        near = np.flatnonzero(np.abs(times - onset) <= MATCH_SECONDS + 1e-9)
+    for onset, step in zip(onsets_s, steps, strict=True):
+        near = np.flatnonzero(np.abs(happened - onset) <= MATCH_SECONDS + 1e-9)
         near = near[[int(k) not in taken for k in near]] if len(near) else near
         if len(near) == 0:
             continue
-        best = int(near[np.argmax(jump[near])])
-        around = jump[np.abs(times - onset) <= 1.0]
-        usual = float(np.median(around)) + 1e-3
-        if jump[best] < MIN_JUMP or jump[best] < STAND_OUT * usual:
-            continue
-        taken.add(best)
-        events.append(_event(onset, _impact_time(times, best), float(jump[best]), usual))
+        frame = int(near[np.argmax(seen.size[near])])
+        usual = float(np.median(seen.size[np.abs(happened - onset) <= 1.0])) + 1e-3
+        ratio = float(seen.size[frame]) / usual
+        alone = seen.size[frame] >= MIN_JUMP and ratio >= STAND_OUT
+        locked = step.z >= LOCKED_Z and step.agreement > 0
+        if locked or (alone and not _from_rest(seen, frame)):
+            taken.add(frame)
+            events.append(
+                _event(onset, float(happened[frame]), float(seen.size[frame]), ratio, step)
+            )
     return events
 
 
-def _impact_time(times: Float[ndarray, " n"], frame: int) -> float:
-    """The change shows between the flows of frame-1 and frame: it happened about frame-1."""
-    return float(times[max(frame - 1, 0)])
+def _from_rest(seen: Jumps, frame: int) -> bool:
+    cell = seen.cell[frame]
+    before = seen.speed[max(frame - 2, 0) : frame, cell]
+    after = seen.speed[frame : frame + 2, cell]
+    return len(before) == 0 or bool(before.mean() < FROM_REST * after.mean())
 
 
-def _event(t_audio: float, t_video: float, jump: float, usual: float) -> ContactEvent:
-    ratio = jump / (STAND_OUT * usual)
+def _event(
+    t_audio: float, t_video: float, size: float, ratio: float, step: Lockstep
+) -> ContactEvent:
+    stands_out = 1 - np.exp(-ratio / STAND_OUT)
+    agrees = max(0.0, step.agreement) * (1 - np.exp(-max(0.0, step.z) / LOCKED_Z))
     return ContactEvent(
         t=t_audio,
         t_audio=t_audio,
         t_video=t_video,
         lag_ms=1000 * (t_audio - t_video),
-        strength=jump,
-        confidence=float(1 - np.exp(-ratio)),
+        strength=size,
+        confidence=float(1 - (1 - stands_out) * (1 - agrees)),
     )

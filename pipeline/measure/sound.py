@@ -1,4 +1,4 @@
-"""Loudness, silence and onsets of a mono sound.
+"""Onsets of a mono sound.
 
 An onset is a sudden rise of energy over several bands at once (spectral flux on a 5 ms hop),
 timed at the foot of the rise: where a hit begins, not where it is loudest.
@@ -9,11 +9,6 @@ from jaxtyping import Float32
 from numpy import ndarray
 from scipy.signal import find_peaks
 
-from avdata.pipeline.media.sound import dbfs
-from avdata.pipeline.record import Audio
-
-SILENCE_DBFS = -60.0
-WINDOW_SECONDS = 0.05
 HOP_SECONDS = 0.005
 NUM_BANDS = 32
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16_000.0
@@ -22,21 +17,6 @@ MIN_RISE_DB = 4.0
 MIN_GAP_SECONDS = 0.06
 HOPS_AT_ONCE = 2000
 """Ten seconds: memory does not grow with the source."""
-
-
-def audio(sound: Float32[ndarray, " m"], rate: int, onsets_s: list[float]) -> Audio:
-    """The clip's numbers; `onsets_s` are relative to the clip's start."""
-    peak = float(np.abs(sound).max(initial=0.0))
-    window = max(1, round(WINDOW_SECONDS * rate))
-    count = max(1, len(sound) // window)
-    blocks = np.resize(sound, (count, window)) if len(sound) < window else sound[: count * window]
-    power = np.square(blocks.reshape(count, -1)).mean(axis=1)
-    return Audio(
-        rms_dbfs=dbfs(float(np.sqrt(power.mean()))),
-        peak_dbfs=dbfs(peak),
-        silence_share=float((power <= 10 ** (SILENCE_DBFS / 10)).mean()),
-        onsets_s=onsets_s,
-    )
 
 
 def onsets(sound: Float32[ndarray, " m"], rate: int) -> list[float]:

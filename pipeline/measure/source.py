@@ -11,25 +11,31 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from avdata import storage
 from avdata.errors import MediaError
-from avdata.pipeline.measure.contact import jumps, match
-from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label, still
-from avdata.pipeline.measure.shots import ShotFinder, shots
-from avdata.pipeline.measure.sound import audio, onsets
-from avdata.pipeline.measure.technical import FrameExposure, frame_exposure, technical
+from avdata.pipeline.measure.audio import Heard, listened
+from avdata.pipeline.measure.contact import contacts
+from avdata.pipeline.measure.labels import labels
+from avdata.pipeline.measure.looks import Looker
+from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, still
+from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
+from avdata.pipeline.measure.technical import (
+    FrameExposure,
+    bits_per_pixel,
+    frame_exposure,
+    technical,
+)
 from avdata.pipeline.media.limits import MediaLimits
-from avdata.pipeline.media.stream import ANALYSIS_RATE, SourceStream, opened
-from avdata.pipeline.record import Clip, ContactEvent, Labels, Media, Source
+from avdata.pipeline.media.stream import SourceStream, opened
+from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source
 
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 3
 """Raise when a measurement changes; every part made before is then made again."""
-SILENT_DBFS = -50.0
 DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
 """Flags that explain why a source is too short, the likeliest first."""
 
@@ -42,6 +48,7 @@ class IngestConfig:
     """Frames of a clip, 4k+1."""
     fps: int = 16
     max_clips_per_source: int | None = None
+    shots: ShotConfig = field(default_factory=ShotConfig)
     limits: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:
@@ -65,7 +72,7 @@ class IngestConfig:
         what they cost is tried again by the next run.
         """
         limits = [self.limits.max_seconds, self.limits.max_pixels]
-        clips = [self.num_frames, self.fps, self.max_clips_per_source]
+        clips = [self.num_frames, self.fps, self.max_clips_per_source, self.shots.digest]
         return storage.digest_json([VERSION, clips, limits])
 
 
@@ -76,10 +83,10 @@ class _Tracks:
     times: Float[ndarray, " n"]
     exposures: list[FrameExposure]
     motions: list[FrameMotion]
-    jump: Float[ndarray, " n"]
+    events: list[ContactEvent]
     shots: list[tuple[float, float]]
-    sound: Float32[ndarray, " m"] | None
-    onsets_s: list[float]
+    heard: Heard | None
+    looker: Looker
     media: Media
 
 
@@ -89,7 +96,7 @@ def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
         uri=uri, uris=[uri], digest=storage.digest_file(path), size_bytes=path.stat().st_size
     )
     with opened(path, config.limits.decoder_threads) as container:
-        tracks = _read(SourceStream(container, config.limits))
+        tracks = _read(SourceStream(container, config.limits), config.shots)
     spans = [
         (shot, start)
         for shot, (low, high) in enumerate(tracks.shots)
@@ -111,34 +118,48 @@ def clip_starts(low: float, high: float, config: IngestConfig, *, at_end: bool) 
     return [low + k * config.clip_seconds for k in range(count)]
 
 
-def _read(stream: SourceStream) -> _Tracks:
+def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
     exposures: list[FrameExposure] = []
     motions: list[FrameMotion] = []
-    meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps)
-    before, last = None, 0.0
-    for index, picture in enumerate(stream.pictures()):
+    meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps, settings)
+    looker, before, last = Looker(), None, 0.0
+    for picture in stream.pictures():
         luma = cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
         exposures.append(frame_exposure(luma, before))
         motions.append(meter.add(luma, picture.t - last))
-        finder.add(index, picture.image)
+        finder.add(picture.t, picture.image)
+        looker.add(picture.t, luma)
         before, last = luma, picture.t
-    sound, times = stream.sound(), stream.times
-    for cut in finder.cuts:  # What differs across a cut is no motion.
+    heard, times = listened(stream), stream.times
+    onsets_s = [] if heard is None else heard.onsets_s
+    transitions = finder.finish()
+    for cut in (one.end for one in transitions):  # What differs across a cut is no motion.
         motions[cut] = still()
         exposures[cut] = replace(exposures[cut], change=np.inf)
-    jump = jumps(motions)
-    for cut in finder.cuts:
-        jump[cut : cut + 2] = 0.0
+    spans = shots(times.tolist(), stream.end, transitions)
     return _Tracks(
         times=times,
         exposures=exposures,
         motions=motions,
-        jump=jump,
-        shots=shots(times.tolist(), stream.end, finder.cuts),
-        sound=sound,
-        onsets_s=[] if sound is None else onsets(sound, ANALYSIS_RATE),
+        events=[event for span in spans for event in _contacts(span, onsets_s, times, motions)],
+        shots=spans,
+        heard=heard,
+        looker=looker,
         media=stream.media(),
     )
+
+
+def _contacts(
+    span: tuple[float, float],
+    onsets_s: list[float],
+    times: Float[ndarray, " n"],
+    motions: list[FrameMotion],
+) -> list[ContactEvent]:
+    """Of one shot: nothing of another shot bears on them."""
+    low, high = span
+    heard = [t for t in onsets_s if low <= t < high]
+    inside = (times >= low - 1e-6) & (times < high - 1e-6)
+    return contacts(heard, times[inside], _chosen(motions, inside))
 
 
 def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:
@@ -147,12 +168,9 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
     if not inside.any():  # A still held longer than the clip: the frame on screen is its picture.
         inside[np.searchsorted(tracks.times, start, side="right") - 1] = True
     moved = motion(_chosen(tracks.motions, inside))
-    heard = None
-    if tracks.sound is not None:
-        piece = tracks.sound[round(start * ANALYSIS_RATE) : round(end * ANALYSIS_RATE)]
-        within = [t - start for t in tracks.onsets_s if start <= t < end]
-        heard = audio(piece, ANALYSIS_RATE, within)
-    events = _events(tracks, start, end)
+    heard = None if tracks.heard is None else tracks.heard.audio(start, end)
+    looks = tracks.looker.between(start, end)
+    events = [_shifted(event, start) for event in tracks.events if start <= event.t < end]
     return Clip(
         clip_id=storage.digest_json(
             [source.digest, round(start, 6), config.num_frames, config.fps]
@@ -162,22 +180,24 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
         start_s=start,
         end_s=end,
         media=tracks.media,
-        technical=technical(_chosen(tracks.exposures, inside)),
+        technical=technical(
+            _chosen(tracks.exposures, inside), looks, bits_per_pixel(source, tracks.media)
+        ),
         motion=moved,
         audio=heard,
         events=events,
-        labels=Labels(
-            motion=motion_label(moved),
-            contact=bool(events),
-            silent=heard is None or heard.rms_dbfs < SILENT_DBFS,
+        labels=labels(moved, heard, events),
+        fingerprint=Fingerprint(
+            picture=[look.print for look in looks],
+            sound=[] if tracks.heard is None else tracks.heard.prints(start, end),
         ),
     )
 
 
-def _events(tracks: _Tracks, start: float, end: float) -> list[ContactEvent]:
-    inside = (tracks.times >= start) & (tracks.times < end)
-    within = [t - start for t in tracks.onsets_s if start <= t < end]
-    return match(within, tracks.times[inside] - start, tracks.jump[inside])
+def _shifted(event: ContactEvent, start: float) -> ContactEvent:
+    return replace(
+        event, t=event.t - start, t_audio=event.t_audio - start, t_video=event.t_video - start
+    )
 
 
 def _chosen(values: list[T], inside: Bool[ndarray, " n"]) -> list[T]:

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from avdata.pipeline.record import Technical
+from avdata.pipeline.measure.borders import border_share, letterbox_share
+from avdata.pipeline.measure.looks import Look, mean_sharpness
+from avdata.pipeline.record import Media, Source, Technical
 
 BLACK_LUMA = 0.06
 """Mean luma under which a frame counts as black; video black is 16/255."""
@@ -41,8 +43,10 @@ def frame_exposure(
     return FrameExposure(float(luma.mean()) / 255, float(luma.std()) / 255, change)
 
 
-def technical(exposures: list[FrameExposure]) -> Technical:
-    """The clip's numbers from its frames' (at least one)."""
+def technical(
+    exposures: list[FrameExposure], looks: list[Look], bits_per_pixel: float | None
+) -> Technical:
+    """The clip's numbers from its frames' (at least one) and the looks at it."""
     table: Float[ndarray, "n 3"] = np.array([(e.mean, e.std, e.change) for e in exposures])
     repeats = table[1:, 2] < FROZEN_CHANGE
     return Technical(
@@ -50,4 +54,14 @@ def technical(exposures: list[FrameExposure]) -> Technical:
         luma_std=float(table[:, 1].mean()),
         black_share=float((table[:, 0] < BLACK_LUMA).mean()),
         frozen_share=float(repeats.mean()) if len(repeats) else 0.0,
+        sharpness=mean_sharpness(looks),
+        letterbox_share=letterbox_share([look.sides for look in looks]),
+        border_share=border_share([look.sides for look in looks]),
+        bits_per_pixel=bits_per_pixel,
     )
+
+
+def bits_per_pixel(source: Source, media: Media) -> float | None:
+    """Of the whole file, sound included; None where it has no duration."""
+    pixels = media.duration_s * media.fps * media.width * media.height
+    return 8 * source.size_bytes / pixels if pixels > 0 else None

@@ -79,7 +79,8 @@ def _read(
     container: av.container.InputContainer, start: float, shape: ClipShape, *, from_start: bool
 ) -> ClipMedia | None:
     """None when decoding began after `start` (a seek that landed late) or ended too soon."""
-    video, audio = _video(container), container.streams.best("audio")
+    video = _video(container)
+    audio = container.streams.best("audio", related=video)
     picker = _NearestFrames(start, shape, pixel_aspect(container))
     clock = PictureClock(container, video)
     track = SoundTrack(shape.sample_rate, channels=2)

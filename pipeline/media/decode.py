@@ -1,6 +1,7 @@
 """What FFmpeg gives, made even: decoded frames in order, and the time of each picture."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import av
 import av.error
@@ -12,8 +13,10 @@ def decoded(
     container: av.container.InputContainer,
     streams: Sequence[av.VideoStream | av.AudioStream],
     on_error: Callable[[], None],
+    on_packet: Callable[["av.Packet[Any]"], None] | None = None,
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    """Every frame that can be decoded; `on_error` is called for each packet that cannot.
+    """Every frame that can be decoded; `on_error` is called for each packet that cannot, and
+    `on_packet` for each packet before it is decoded.
 
     Damage in the container itself ends the stream: what came before it stands.
     """
@@ -26,6 +29,8 @@ def decoded(
         except av.error.FFmpegError:
             on_error()
             return
+        if on_packet is not None:
+            on_packet(packet)
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -34,6 +39,20 @@ def decoded(
         for frame in frames:
             if isinstance(frame, av.VideoFrame | av.AudioFrame):
                 yield frame
+
+
+def declared_seconds(container: av.container.InputContainer, video: av.VideoStream) -> float | None:
+    """How long the file says it is; None when it does not say."""
+    if video.duration is not None and video.time_base is not None:
+        return float(video.duration * video.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def frame_seconds(frame: av.VideoFrame, video: av.VideoStream, since_last: float) -> float:
+    """For how long a frame is shown; as long as the last one where the file does not say."""
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    return since_last or float(1 / (video.average_rate or 25))
 
 
 class PictureClock:

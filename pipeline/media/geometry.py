@@ -4,6 +4,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from avdata.pipeline.media.hdr import hdr, scaled_sdr
+
 
 def pixel_aspect(container: av.container.InputContainer) -> float:
     """Width of a pixel over its height in the best video stream, 1 where the file does not say."""
@@ -23,13 +25,13 @@ def shown_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
 
 def scaled(frame: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) RGB of the whole frame, upright."""
-    sideways = frame.rotation % 180 != 0
-    rgb = frame.reformat(
-        width=height if sideways else width,
-        height=width if sideways else height,
-        format="rgb24",
-        interpolation="AREA",
-    ).to_ndarray()
+    tall, wide = (width, height) if frame.rotation % 180 else (height, width)
+    if hdr(frame):
+        rgb = scaled_sdr(frame, tall, wide).to_ndarray()
+    else:
+        rgb = frame.reformat(
+            width=wide, height=tall, format="rgb24", interpolation="AREA"
+        ).to_ndarray()
     # FFmpeg's rotation counts counter-clockwise, as rot90 does.
     return np.ascontiguousarray(np.rot90(rgb, k=(frame.rotation // 90) % 4))
 

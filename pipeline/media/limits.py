@@ -1,6 +1,6 @@
 """What untrusted media may cost and where it may reach."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 # Containers that hold media themselves. Playlists and image sequences (hls, concat, dash, image2)
 # are left out: they name other files to open.
@@ -20,10 +20,12 @@ class MediaLimits:
     """Wall-clock time for decoding and measuring one source, after which its child is killed."""
     memory_gib: float = 16.0
     """Address space of the measuring child."""
+    max_fetch_gib: float = 16.0
+    """Size up to which a remote source is copied to this machine's temporary folder."""
     decoder_threads: int = 1
     """Sources are measured in parallel, so one thread each is the most work per core."""
 
     def __post_init__(self) -> None:
-        for name in ("max_seconds", "max_pixels", "deadline_s", "memory_gib", "decoder_threads"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        for limit in fields(self):
+            if not getattr(self, limit.name) > 0:
+                raise ValueError(f"{limit.name} must be positive, not {getattr(self, limit.name)}")

@@ -7,6 +7,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from avdata.pipeline.media.channels import ChannelSums
+
 # A later frame that starts this far from where the last one ended begins a new stretch; less is
 # the rounding of container clocks (Matroska counts milliseconds) and must not tear the sound.
 JOIN_SECONDS = 0.02
@@ -22,10 +24,13 @@ class SoundTrack:
         self.rate = rate
         self.channels = channels
         self.first_s: float | None = None
+        self.channel_sums = ChannelSums()
+        """What two channels had in common before they became one."""
         self._stretches: list[tuple[float, list[NDArray[np.float32]]]] = []
         self._resampler: av.AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
         self._next_s = 0.0
+        self._num_kept = 0
 
     def add(self, frame: av.AudioFrame) -> None:
         """The next decoded frame; one without a timestamp follows the last."""
@@ -39,6 +44,7 @@ class SoundTrack:
             self._resampler = _resampler(frame.layout.nb_channels, self.rate)
             self._stretches.append((start, []))
             self._next_s = start
+            self._num_kept = 0
         assert self._resampler is not None
         # Our own clock: the resampler must not see jitter of the container's.
         frame.pts = None
@@ -71,7 +77,12 @@ class SoundTrack:
             if samples.dtype == np.int32:
                 samples = samples.astype(np.float32) / 2**31
             if self.channels == 1:
+                if len(samples) == 2:
+                    middle = self._num_kept + samples.shape[1] / 2
+                    start, _ = self._stretches[-1]
+                    self.channel_sums.add(start + middle / self.rate, samples)
                 samples = samples.mean(axis=0, keepdims=True)
+            self._num_kept += samples.shape[1]
             kept = np.broadcast_to(samples, (self.channels, samples.shape[1]))
             self._stretches[-1][1].append(kept.astype(np.float32, copy=False))
 

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.errors import MediaError
-from avdata.pipeline.media.decode import PictureClock, decoded
+from avdata.pipeline.media.channels import ChannelSums
+from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded, frame_seconds
 from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
+from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
+from avdata.pipeline.media.priming import SoundStart
 from avdata.pipeline.media.sound import SoundTrack
 from avdata.pipeline.record import Media
 
@@ -60,18 +63,21 @@ class SourceStream:
             raise MediaError("probe", "no_decoder", "FFmpeg knows no decoder for its picture")
         if video.width * video.height > limits.max_pixels:
             raise MediaError("probe", "picture_too_large", f"{video.width}x{video.height}")
-        audio = container.streams.best("audio")
+        audio = container.streams.best("audio", related=video)
         self._container = container
         self._limits = limits
         self._video = video
         self._clock = PictureClock(container, video)
         self._audio = audio if isinstance(audio, av.AudioStream) else None
         self._track = SoundTrack(ANALYSIS_RATE, channels=1)
+        self._start = SoundStart(self._audio)
         self._times: list[float] = []
         self._zero: float | None = None
         self._size = (0, 0)
         self._shown = (0, 0)
         self._rotation = 0
+        self._format: av.VideoFormat | None = None
+        self._hdr: str | None = None
         self._last_duration = 0.0
         self._num_errors = 0
         self._num_backward = 0
@@ -79,8 +85,9 @@ class SourceStream:
     def pictures(self) -> Iterator[Picture]:
         """Every frame in order of time; a frame whose time goes back is counted, not given."""
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
-        for frame in decoded(self._container, streams, self._count_error):
+        for frame in decoded(self._container, streams, self._count_error, self._start.packet):
             if isinstance(frame, av.AudioFrame):
+                self._start.frame(frame)
                 self._track.add(frame)
             else:
                 yield from self._picture(frame)
@@ -95,6 +102,10 @@ class SourceStream:
             0
         ]
         return mono
+
+    def channel_sums(self) -> ChannelSums:
+        """What left and right have in common, on the picture's clock."""
+        return self._track.channel_sums.moved(-(self._zero or 0.0))
 
     @property
     def nominal_fps(self) -> float:
@@ -115,9 +126,11 @@ class SourceStream:
     def media(self) -> Media:
         """The facts, after the last frame."""
         assert self._zero is not None
+        assert self._format is not None
         container, audio = self._container, self._audio
-        declared = self._declared_seconds()
-        lag = None if self._track.first_s is None else self._track.first_s - self._zero
+        declared = declared_seconds(self._container, self._video)
+        begin = self._start.seconds()
+        lag = None if begin is None else begin - self._zero
         steps = np.diff(self.times)
         heard = self._track.first_s is not None and audio is not None
         return Media(
@@ -136,6 +149,11 @@ class SourceStream:
             audio_channels=audio.codec_context.layout.nb_channels if heard and audio else None,
             av_lag_ms=None if lag is None else 1000 * lag,
             flags=self._flags(declared),
+            pix_fmt=self._format.name,
+            bit_depth=max(part.bits for part in self._format.components),
+            hdr=self._hdr,
+            num_video_streams=len(container.streams.video),
+            num_audio_streams=len(container.streams.audio),
         )
 
     def _count_error(self) -> None:
@@ -149,28 +167,17 @@ class SourceStream:
             self._shown = shown_size(frame, pixel_aspect(self._container))
             self._size = analysis_size(*self._shown, ANALYSIS_LONGER_SIDE)
             self._rotation = frame.rotation
+            self._format = frame.format
+            self._hdr = hdr(frame)
         elif at - self._zero <= last:
             self._num_backward += 1
             return
         t = at - self._zero
         if t > self._limits.max_seconds:
             raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
-        self._last_duration = self._frame_seconds(frame, t - last)
+        self._last_duration = frame_seconds(frame, self._video, t - last)
         self._times.append(t)
         yield Picture(t, scaled(frame, *self._size))
-
-    def _frame_seconds(self, frame: av.VideoFrame, since_last: float) -> float:
-        if frame.duration and frame.time_base:
-            return float(frame.duration * frame.time_base)
-        return since_last or float(1 / (self._video.average_rate or 25))
-
-    def _declared_seconds(self) -> float | None:
-        stream = self._video
-        if stream.duration is not None and stream.time_base is not None:
-            return float(stream.duration * stream.time_base)
-        if self._container.duration is None:
-            return None
-        return self._container.duration / av.time_base
 
     def _flags(self, declared: float | None) -> list[str]:
         unreadable = [s for s in self._container.streams.audio if s.codec_context is None]

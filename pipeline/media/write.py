@@ -7,6 +7,7 @@ raw and counted, never cut by time, since `-t` and `-frames:v` lose the last few
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import ffmpeg
 import imageio_ffmpeg
@@ -17,6 +18,9 @@ from numpy import ndarray
 from avdata import storage
 from avdata.errors import RunError
 
+SoundCodec = Literal["aac", "flac"]
+"""FLAC holds exactly the samples given; AAC plays everywhere and is padded to whole packets."""
+
 
 def write_mp4(
     path: Path,
@@ -24,8 +28,9 @@ def write_mp4(
     fps: int,
     samples: Float32[ndarray, "2 m"],
     sample_rate: int,
+    sound_codec: SoundCodec = "aac",
 ) -> None:
-    """H.264 and AAC, the same bytes for the same input; h and w even, samples in -1..1.
+    """H.264 and sound, the same bytes for the same input; h and w even, samples in -1..1.
 
     RunError with FFmpeg's own words when it refuses.
     """
@@ -48,15 +53,17 @@ def write_mp4(
             preset="veryfast",
             bf=0,
             threads=1,
-            acodec="aac",
-            audio_bitrate="192k",
+            acodec=sound_codec,
+            **({"audio_bitrate": "192k"} if sound_codec == "aac" else {}),
             movflags="+faststart",
             fflags="+bitexact",
             **{"flags:v": "+bitexact", "flags:a": "+bitexact"},
         )
         arguments = ffmpeg.compile(command, cmd=imageio_ffmpeg.get_ffmpeg_exe())
         arguments += ["-hide_banner", "-loglevel", "error"]
-        done = subprocess.run(arguments, input=frames.tobytes(), capture_output=True, check=False)
+        # A view: the raw frames of a large clip are not copied.
+        raw = np.ascontiguousarray(frames).data.cast("B")
+        done = subprocess.run(arguments, input=raw, capture_output=True, check=False)
         if done.returncode != 0:
             words = done.stderr.decode(errors="replace").strip().replace("\n", " | ")
             raise RunError(f"{path}: FFmpeg could not write it: {words[-300:]}")

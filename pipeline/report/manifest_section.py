@@ -150,8 +150,8 @@ def _quarantine(failed: list[Quarantined] | None) -> Markup:
             one.reason,
             one.stage,
             one.detail,
-            str(Path(one.uri).parent),
-            units.size(one.size_bytes),
+            one.uri.rpartition("/")[0],
+            units.size(one.size_bytes) if one.size_bytes is not None else "",
             one.attempts,
         ]
         for one in order[:MAX_QUARANTINED]

@@ -1,7 +1,5 @@
 """From a clip of the manifest to a training sample: read by timestamp, encode, gather the facts."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -12,16 +10,20 @@ from avdata.pipeline.media.clip import ClipMedia, read_clip
 from avdata.pipeline.record import Clip
 from avdata.pipeline.shards.facts import facts, subsets
 from avdata.pipeline.shards.sample import EncodedSample
+from avdata.pipeline.sources.copies import LocalCopies
+from avdata.pipeline.sources.files import exists
 
 VERSION = 1
 """Raise when reading or scaling a clip changes; every shard made before is then made again."""
 
 
-def encode_clip(clip: Clip, shape: ClipShape, encoders: Encoders) -> EncodedSample:
+def encode_clip(
+    clip: Clip, shape: ClipShape, encoders: Encoders, copies: LocalCopies
+) -> EncodedSample:
     """RunError when the source no longer gives the clip; UsageError when it has no captions."""
     if clip.captions is None:
         raise UsageError(f"clip {clip.clip_id} has no captions; run `avdata caption` first")
-    media = _read(clip, shape)
+    media = clip_media(clip, shape, copies)
     with torch.inference_mode():
         video = encoders.video.encode(torch.from_numpy(media.frames)[None])[0]
         audio = encoders.audio.encode(torch.from_numpy(media.samples)[None])[0]
@@ -39,15 +41,16 @@ def encode_clip(clip: Clip, shape: ClipShape, encoders: Encoders) -> EncodedSamp
     )
 
 
-def _read(clip: Clip, shape: ClipShape) -> ClipMedia:
-    paths = [path for path in map(Path, clip.source.uris) if path.exists()]
-    if not paths:
+def clip_media(clip: Clip, shape: ClipShape, copies: LocalCopies) -> ClipMedia:
+    """Read from the first of the clip's sources that is there; RunError when none gives it."""
+    uri = next(filter(exists, clip.source.uris), None)
+    if uri is None:
         raise RunError(f"{clip.source.uri}: gone since ingest; run `avdata ingest` again")
     try:
-        return read_clip(paths[0], clip.start_s, shape)
+        return read_clip(copies.path(uri, clip.source.digest), clip.start_s, shape)
     except MediaError as error:
         raise RunError(
-            f"{paths[0]}: changed since ingest ({error}); run `avdata ingest` again"
+            f"{uri}: changed since ingest ({error}); run `avdata ingest` again"
         ) from error
 
 

@@ -71,6 +71,7 @@ def test_every_file_is_in_clips_or_in_quarantine_with_its_reason(
     assert clips == {str(raw / name) for name in BALL}
     assert reasons == {str(raw / "empty.mp4"): "empty_file", str(raw / "text.mp4"): "not_media"}
     assert len(parts(manifest.root)) == 4
+    assert not list(manifest.root.glob("digests/*"))
 
 
 def test_a_good_clip_is_measured_and_kept(manifest: Manifest) -> None:
@@ -117,11 +118,75 @@ def test_a_file_that_changed_is_measured_again_and_a_new_one_too(
     shutil.copyfile(folder / BALL[0], folder / "empty.mp4")
     ingest([folder], root, CONFIG, engine=INLINE)
     assert first.quarantined() == []
-    assert len(parts(root).keys() - before.keys()) == 1
-    # The same bytes as ball.mp4 under another name: no clip more, one name more.
+    # The same bytes as ball.mp4 under another name: nothing to measure, no clip, one name more.
+    assert parts(root) == before
     assert len(first.clips()) == len(manifest.clips())
     names = {name for clip in first.clips() for name in clip.source.uris}
     assert names == {str(folder / name) for name in (*BALL, "empty.mp4")}
+
+
+def test_a_corpus_that_moved_is_not_measured_again(
+    raw: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    ids, before = {clip.clip_id for clip in manifest.clips()}, parts(manifest.root)
+    folder = Path(shutil.copytree(raw, tmp_path / "elsewhere"))
+    ingest([folder], manifest.root, CONFIG, engine=INLINE)
+    assert parts(manifest.root) == before
+    assert {clip.clip_id for clip in manifest.clips()} == ids
+    assert {clip.source.uri for clip in manifest.clips()} == {str(folder / name) for name in BALL}
+
+
+def test_names_with_the_same_bytes_are_measured_once_and_fail_one_by_one(
+    raw: Path, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(raw, tmp_path / "raw" / folder)
+    both = ingest([tmp_path / "raw"], tmp_path / "m", CONFIG, engine=INLINE)
+    assert len(parts(both.root)) == 4
+    assert len({clip.clip_id for clip in both.clips()}) == len(both.clips()) == 4
+    assert [len(clip.source.uris) for clip in both.clips()] == [2] * 4
+    failed = {(Path(row.uri).parent.name, row.reason) for row in both.quarantined()}
+    assert failed == {(f, r) for f in ("a", "b") for r in ("empty_file", "not_media")}
+
+
+def test_an_unchanged_file_is_not_read_again(raw: Path, tmp_path: Path) -> None:
+    """Its bytes change behind the back of its name, size and time."""
+    film = tmp_path / "film.mp4"
+    shutil.copyfile(raw / BALL[0], film)
+    before, stat = ingest([film], tmp_path / "m", CONFIG, engine=INLINE).digest(), film.stat()
+    film.write_bytes(bytes(stat.st_size))
+    os.utime(film, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert ingest([film], tmp_path / "m", CONFIG, engine=INLINE).digest() == before
+    os.utime(film)
+    with pytest.raises(YieldCollapsed, match="not_media"):
+        ingest([film], tmp_path / "m", CONFIG, engine=INLINE)
+
+
+def test_a_list_carries_its_columns_into_the_manifest(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"path,who\n{raw / BALL[0]},me\n{raw / 'gone.mp4'},you\n")
+    listed = ingest([tmp_path / "list.csv"], tmp_path / "m", CONFIG, engine=INLINE)
+    assert {clip.source.extra for clip in listed.clips()} == {'{"who": "me"}'}
+    (gone,) = listed.quarantined()
+    assert (gone.stage, gone.reason, gone.size_bytes) == ("list", "missing", None)
+
+
+def test_a_policy_measures_nothing_and_a_clip_setting_everything(
+    raw: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    before, late = parts(manifest.root), tmp_path / "late.yaml"
+    late.write_text("name: late\nrules:\n  late: start_s > 0.5\n")
+    ingest([raw], manifest.root, CONFIG, policy=late, engine=INLINE)
+    assert parts(manifest.root) == before
+    assert len(manifest.clips("keep")) == 2
+    ids = {clip.clip_id for clip in manifest.clips()}
+    ingest([raw], manifest.root, dataclasses.replace(CONFIG, fps=20), engine=INLINE)
+    after = parts(manifest.root)
+    assert len(after.keys() - before.keys()) == 4
+    assert {name: after[name] for name in before} == before
+    assert not ids & {clip.clip_id for clip in manifest.clips()}
+    ingest([raw], manifest.root, CONFIG, engine=INLINE)
+    assert parts(manifest.root) == after
+    assert {clip.clip_id for clip in manifest.clips()} == ids
 
 
 def test_a_touched_file_gives_the_same_clips(raw: Path, manifest: Manifest, tmp_path: Path) -> None:

@@ -5,11 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
-from avdata.pipeline.record import Audio, Clip, ContactEvent, Quarantined
-from tests.pipeline.clips import a_clip
+from avdata.pipeline.record import Clip, ContactEvent, Quarantined
+from tests.pipeline.clips import SOUND, a_clip
 
 NUMBERS = st.floats(allow_nan=False)
-AUDIO = st.builds(Audio, NUMBERS, NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3))
+AUDIO = st.builds(
+    dataclasses.replace,
+    st.just(SOUND),
+    rms_dbfs=NUMBERS,
+    lufs=st.none() | NUMBERS,
+    onsets_s=st.lists(NUMBERS, max_size=3),
+)
 EVENTS = st.lists(st.builds(ContactEvent, *[NUMBERS] * 6), max_size=3)
 CLIPS = st.builds(
     lambda audio, events, captions, reasons: dataclasses.replace(

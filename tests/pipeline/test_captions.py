@@ -9,11 +9,10 @@ from tests.pipeline.clips import SOUND, a_clip
 
 EVENT = ContactEvent(t=0.5, t_audio=0.5, t_video=0.5, lag_ms=0.0, strength=1.0, confidence=0.9)
 AUDIO = st.builds(
-    Audio,
-    st.floats(-120, 0),
-    st.floats(-120, 0),
-    st.floats(0, 1),
-    st.lists(st.floats(0, 2), max_size=8),
+    dataclasses.replace,
+    st.just(SOUND),
+    rms_dbfs=st.floats(-120, 0),
+    onsets_s=st.lists(st.floats(0, 2), max_size=8),
 )
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from avdata.errors import UsageError, YieldCollapsed
-from avdata.pipeline.manifest import CaptionRow, Manifest, funnel, require_kept
+from avdata.pipeline.manifest import CaptionRow, Manifest
 from avdata.pipeline.record import Captions, Clip, Quarantined
-from tests.pipeline.clips import CAPTIONS, SETTINGS, a_clip
+from avdata.pipeline.selection import funnel, require_kept
+from tests.pipeline.clips import CAPTIONS, a_clip, assemble, write_parts
 
 
 def a_failure(uri: str, reason: str = "not_media") -> Quarantined:
@@ -17,10 +18,10 @@ def a_manifest(root: Path) -> Manifest:
     """Three sources: two clips, one dark clip, a failure."""
     manifest = Manifest(root)
     manifest.set_policy(None)
-    manifest.write_part("b", [a_clip("b.mp4", 4.0, captions=None), a_clip("b.mp4", captions=None)])
-    manifest.write_part("a", [a_clip("a.mp4", luma_mean=0.01, captions=None)])
-    manifest.write_failure("c", a_failure("c.mp4"))
-    manifest.assemble(["b", "a", "c"], SETTINGS, "settings")
+    clips = [a_clip("b.mp4", 4.0, captions=None), a_clip("b.mp4", captions=None)]
+    clips += [a_clip("a.mp4", luma_mean=0.01, captions=None)]
+    write_parts(manifest, clips, [a_failure("c.mp4")])
+    assemble(manifest, ["b.mp4", "a.mp4", "c.mp4"])
     return manifest
 
 
@@ -34,7 +35,19 @@ def test_every_source_is_in_clips_or_in_quarantine(tmp_path: Path) -> None:
     failed = {row.uri for row in manifest.quarantined()}
     assert clips == {"a.mp4", "b.mp4"}
     assert failed == {"c.mp4"}
-    assert [manifest.is_done(key) for key in "abcd"] == [True, True, True, False]
+    assert manifest.unaccounted().num_rows == 0
+
+
+def test_what_is_neither_measured_nor_failed_for_good_is_unmeasured(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    passing = dataclasses.replace(a_failure("d.mp4"), stage="deadline")
+    write_parts(manifest, [], [passing, passing])
+    assemble(manifest, ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"])
+    left = manifest.unmeasured(manifest.sources(), "settings")
+    assert left["uri"].to_pylist() == ["d.mp4", "e.mp4"]
+    assert {row.uri: row.attempts for row in manifest.quarantined()} == {"c.mp4": 1, "d.mp4": 2}
+    assert manifest.unaccounted()["uri"].to_pylist() == ["e.mp4"]
+    assert len(manifest.unmeasured(manifest.sources(), "other settings")) == 5
 
 
 def test_clips_lie_in_order_of_name_and_time(tmp_path: Path) -> None:
@@ -47,7 +60,7 @@ def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
     first = assembled(manifest)
     manifest.reassemble()
     assert assembled(manifest) == first
-    manifest.assemble(["c", "a", "b"], SETTINGS, "settings")
+    assemble(manifest, ["c.mp4", "a.mp4", "b.mp4"])
     assert assembled(manifest) == first
     manifest.clips_file.unlink()
     manifest.reassemble()
@@ -56,23 +69,22 @@ def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
 
 def test_a_source_that_was_taken_away_takes_its_clips_along(tmp_path: Path) -> None:
     manifest = a_manifest(tmp_path)
-    manifest.assemble(["a"], SETTINGS, "settings")
+    assemble(manifest, ["a.mp4"])
     assert {clip.source.uri for clip in manifest.clips()} == {"a.mp4"}
     assert manifest.quarantined() == []
 
 
-@pytest.mark.parametrize("keys", [["x", "y"], ["y", "x"]])
-def test_one_file_under_two_names_is_one_row_with_both(tmp_path: Path, keys: list[str]) -> None:
-    manifest = Manifest(tmp_path)
-    manifest.set_policy(None)
-    one = a_clip("one.mp4")
-    other_source = dataclasses.replace(one.source, uri="two.mp4", uris=["two.mp4"])
-    manifest.write_part("x", [dataclasses.replace(one, source=other_source)])
-    manifest.write_part("y", [one])
-    manifest.assemble(keys, SETTINGS, "settings")
-    (clip,) = manifest.clips()
-    assert clip.source.uri == "one.mp4"
-    assert clip.source.uris == ["one.mp4", "two.mp4"]
+def test_one_content_has_all_its_names_and_a_failure_a_row_for_each(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    names = ["z/b.mp4", "a/b.mp4", "c.mp4", "d.mp4"]
+    assemble(manifest, names, ["b.mp4", "b.mp4", "c.mp4", "c.mp4"])
+    assert {clip.source.uri for clip in manifest.clips()} == {"a/b.mp4"}
+    assert [clip.source.uris for clip in manifest.clips()] == [["a/b.mp4", "z/b.mp4"]] * 2
+    assert [clip.start_s for clip in manifest.clips()] == [0.0, 4.0]
+    assert [(row.uri, row.reason) for row in manifest.quarantined()] == [
+        ("c.mp4", "not_media"),
+        ("d.mp4", "not_media"),
+    ]
 
 
 def test_captions_join_by_id_and_survive_assembly(tmp_path: Path) -> None:
@@ -144,8 +156,8 @@ def test_nothing_kept_is_a_collapse_that_says_what_to_do(tmp_path: Path) -> None
 def test_no_clip_at_all_is_a_manifest_too(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path)
     manifest.set_policy(None)
-    manifest.write_failure("c", a_failure("c.mp4"))
-    manifest.assemble(["c"], SETTINGS, "settings")
+    write_parts(manifest, [], [a_failure("c.mp4")])
+    assemble(manifest, ["c.mp4"])
     assert manifest.clips() == []
     assert funnel(manifest.table()) == {"clips": 0, "keep": 0}
 
@@ -163,7 +175,7 @@ def test_a_folder_that_is_no_manifest_is_named(tmp_path: Path) -> None:
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     manifest = a_manifest(tmp_path)
     first = manifest.digest()
-    manifest.assemble(["a"], SETTINGS, "settings")
+    assemble(manifest, ["a.mp4"])
     assert manifest.digest() != first
-    manifest.assemble(["a", "b", "c"], SETTINGS, "settings")
+    assemble(manifest, ["a.mp4", "b.mp4", "c.mp4"])
     assert manifest.digest() == first

@@ -6,10 +6,10 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from avdata.errors import MediaError
-from avdata.pipeline.measure.contact import jumps, match
+from avdata.pipeline.measure.contact import contacts
+from avdata.pipeline.measure.lockstep import lockstep
 from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label
-from avdata.pipeline.measure.shots import ShotFinder, shots
-from avdata.pipeline.measure.sound import audio, onsets
+from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.source import IngestConfig, clip_starts, measure_source
 from avdata.pipeline.measure.technical import frame_exposure, technical
 from avdata.pipeline.record import Clip
@@ -134,22 +134,6 @@ def test_a_steady_sound_has_no_onsets() -> None:
         assert [t for t in onsets(sound, RATE) if t > 0.05] == []
 
 
-def test_loudness_is_in_dbfs() -> None:
-    loud = audio(tone(441, 1.0, amplitude=1.0)[0], RATE, [])
-    half = audio(tone(441, 1.0, amplitude=0.5)[0], RATE, [])
-    assert loud.peak_dbfs == pytest.approx(0, abs=0.01)
-    assert loud.rms_dbfs == pytest.approx(-3.01, abs=0.05)
-    assert loud.rms_dbfs - half.rms_dbfs == pytest.approx(6.02, abs=0.05)
-
-
-def test_silence_is_a_share_of_the_windows() -> None:
-    half = np.concatenate([tone(441, 1.0)[0], silence(1.0)[0]])
-    assert audio(half, RATE, []).silence_share == pytest.approx(0.5)
-    nothing = audio(silence(1.0)[0], RATE, [])
-    assert (nothing.rms_dbfs, nothing.silence_share) == (-120.0, 1.0)
-    assert audio(np.zeros(0, np.float32), RATE, []).rms_dbfs == -120.0
-
-
 # Exposure.
 
 
@@ -160,7 +144,7 @@ def luma(level: int) -> UInt8[ndarray, "h w"]:
 def test_exposure_is_in_zero_to_one() -> None:
     white, black = frame_exposure(luma(255), None), frame_exposure(luma(0), luma(255))
     assert (white.mean, white.std, black.mean, black.change) == (1.0, 0.0, 0.0, 1.0)
-    both = technical([white, black])
+    both = technical([white, black], [], None)
     assert (both.luma_mean, both.black_share, both.frozen_share) == (0.5, 0.5, 0.0)
 
 
@@ -170,32 +154,11 @@ def test_a_frame_that_repeats_is_frozen() -> None:
         frame_exposure(luma(level), luma(before) if before is not None else None)
         for before, level in zip([None, *levels], levels, strict=False)
     ]
-    assert technical(frames).frozen_share == pytest.approx(3 / 4)
-    assert technical(frames[:1]).frozen_share == 0
+    assert technical(frames, [], None).frozen_share == pytest.approx(3 / 4)
+    assert technical(frames[:1], [], None).frozen_share == 0
 
 
-# Shots.
-
-
-def test_a_cut_is_found_at_its_first_frame() -> None:
-    finder = ShotFinder(FPS)
-    scenes = [textured(2, low=10, high=90), textured(3, low=120, high=250), textured(4)]
-    for index in range(72):
-        finder.add(index, scenes[index // 24])
-    assert finder.cuts == [24, 48]
-
-
-def test_a_flying_thing_is_no_cut() -> None:
-    finder = ShotFinder(FPS)
-    for index, image in enumerate(flying(40, 3)):
-        finder.add(index, image)
-    assert finder.cuts == []
-
-
-def test_shots_tile_the_source() -> None:
-    times = [0.0, 0.1, 0.2, 0.35, 0.4]
-    assert shots(times, 0.5, []) == [(0.0, 0.5)]
-    assert shots(times, 0.5, [3, 1, 3]) == [(0.0, 0.1), (0.1, 0.35), (0.35, 0.5)]
+# Clips of a shot.
 
 
 @pytest.mark.parametrize("at_end", [True, False])
@@ -214,35 +177,70 @@ def test_clips_tile_a_shot_without_overlap(length: float, at_end: bool) -> None:
 # Contact.
 
 
-def test_a_contact_needs_both_a_jump_and_an_onset() -> None:
-    times = np.array(times_at(FPS, 48))
-    jump = np.full(48, 0.02)
-    jump[[13, 30]] = 2.0
-    (event,) = match([times[12], 1.8], times, jump)
-    assert event.t_audio == times[12]
-    assert event.t_video == times[12]  # Seen between the flows of frames 12 and 13.
+def moving(*velocities: float) -> list[FrameMotion]:
+    """A thing in one cell, by its velocity in every frame."""
+    frames = []
+    for velocity in velocities:
+        grid, share = np.zeros((9, 16, 2), np.float32), np.zeros((9, 16), np.float32)
+        grid[4, 8, 1], share[4, 8] = velocity, 0.5 if velocity else 0.0
+        frames.append(FrameMotion(grid, share, 0.0))
+    return frames
+
+
+BOUNCE = moving(*[1.0] * 24, *[-1.0] * 24)
+TIMES = np.arange(48) / 24
+
+
+def test_a_contact_needs_a_change_of_velocity_and_an_onset() -> None:
+    (event,) = contacts([1.0], TIMES, BOUNCE)
+    assert event.t_audio == 1.0
+    assert event.t_video == pytest.approx(23 / 24)  # Seen between the flows of frames 23 and 24.
     assert 0 < event.confidence <= 1
-    assert match([], times, jump) == []
-    assert match([0.5, 1.2], times, np.full(48, 0.02)) == []
-    assert match([0.5], times, np.full(48, 2.0)) == []  # A jump that all frames have is none.
+    assert contacts([], TIMES, BOUNCE) == []
+    assert contacts([0.5, 1.5], TIMES, BOUNCE) == []
+    assert contacts([1.0], TIMES, moving(*[1.0] * 48)) == []
 
 
-def test_one_jump_serves_one_onset() -> None:
-    times, jump = np.array(times_at(FPS, 48)), np.full(48, 0.02)
-    jump[13] = 2.0
-    assert len(match([0.5, 0.56], times, jump)) == 1
+def test_a_thing_that_starts_from_rest_with_the_sound_was_not_struck_in_the_picture() -> None:
+    assert contacts([1.0], TIMES, moving(*[0.0] * 24, *[1.0] * 24)) == []
+    assert len(contacts([1.0], TIMES, moving(*[1.0] * 24, *[0.0] * 24))) == 1
 
 
-def test_a_bounce_jumps_when_it_hits() -> None:
-    jump = jumps(flow(bouncing_ball(hits_s=HITS)))
-    largest = np.sort(np.argsort(jump)[-2:]) / FPS
-    np.testing.assert_allclose(largest, HITS, atol=2.1 / FPS)
+def test_one_change_serves_one_onset() -> None:
+    assert len(contacts([0.98, 1.02], TIMES, BOUNCE)) == 1
 
 
-@pytest.mark.parametrize("pixels", [1.5, 3, 5])
-def test_a_straight_flight_has_no_contact_whenever_a_click_comes(pixels: float) -> None:
-    times, jump = np.array(times_at(FPS, 40)), jumps(flow(flying(40, pixels)))
-    assert [match([at], times, jump) for at in np.arange(0.2, 1.6, 0.05)] == [[]] * 28
+def strokes(hits_s: list[float], seconds: float) -> list[FrameMotion]:
+    """Weak strokes at these times, in one cell, under stronger random motion in all others."""
+    random = np.random.default_rng(0)
+    frames = []
+    for time in np.arange(round(seconds * 24)) / 24:
+        grid = random.normal(0, 0.3, (9, 16, 2)).astype(np.float32)
+        since = min((time - hit for hit in hits_s), key=abs)
+        grid[4, 8, 1] += 1.0 if -0.1 < since < 0 else -0.6 if 0 <= since < 0.1 else 0.0
+        frames.append(FrameMotion(grid, np.full((9, 16), 0.3, np.float32), 0.0))
+    return frames
+
+
+def test_strokes_too_weak_to_stand_out_alone_are_found_by_their_common_step() -> None:
+    random = np.random.default_rng(1)
+    hits = np.cumsum(random.uniform(0.3, 0.7, 30)).tolist()
+    times = np.arange(round(24 * (hits[-1] + 1))) / 24
+    frames = strokes(hits, hits[-1] + 1)
+    found = {event.t_audio for event in contacts(hits, times, frames)}
+    assert len(found) >= 0.9 * len(hits)
+    elsewhere = np.cumsum(random.uniform(0.3, 0.7, 28)).tolist()
+    assert len(contacts(elsewhere, times, frames)) <= 0.2 * len(elsewhere)
+
+
+def test_lockstep_answers_every_onset_and_always_the_same() -> None:
+    hits = [0.7 * k + 0.5 for k in range(200)]  # More than two stretches.
+    times = np.arange(24 * 141) / 24
+    frames = strokes(hits, 141)
+    steps = lockstep([-0.5, *hits, 150.0], times, frames)
+    assert len(steps) == len(hits) + 2
+    assert steps == lockstep([-0.5, *hits, 150.0], times, frames)
+    assert steps[0].z == steps[-1].z == 0.0
 
 
 def test_a_bounce_that_is_heard_is_a_contact_at_its_time(tmp_path: Path) -> None:

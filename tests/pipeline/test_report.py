@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from avdata.errors import UsageError
-from avdata.pipeline.manifest import Manifest, funnel
+from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.record import Clip, ContactEvent, Quarantined
 from avdata.pipeline.report.curves import smoothed
 from avdata.pipeline.report.gallery import NUM_CLIPS, chosen
 from avdata.pipeline.report.report import report
-from tests.pipeline.clips import SETTINGS, a_clip
+from avdata.pipeline.selection import funnel
+from tests.pipeline.clips import a_clip, assemble, write_parts
 
 HOSTILE = "<script>alert('$x$')</script>"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -66,11 +67,9 @@ class Page(HTMLParser):
 def a_manifest(root: Path, clips: list[Clip], failed: list[Quarantined] | None = None) -> Manifest:
     manifest = Manifest(root)
     manifest.set_policy(None)
-    manifest.write_part("clips", clips)
-    for one in failed or []:
-        manifest.write_failure(one.uri.replace("/", "_"), one)
-    keys = [one.uri.replace("/", "_") for one in failed or []]
-    manifest.assemble(["clips", *keys], SETTINGS, "settings")
+    write_parts(manifest, clips, failed or [])
+    names = {clip.source.uri for clip in clips} | {one.uri for one in failed or []}
+    assemble(manifest, sorted(names))
     return manifest
 
 

@@ -1,0 +1,125 @@
+"""How well contacts are found: precision, recall and lag, on generated and on labelled real videos.
+
+    python benchmarks/contacts.py --videos 70 --seed 7
+    python benchmarks/contacts.py MEDIA/MANIFEST.csv
+
+MANIFEST.csv names files beside it in `file` and their contacts, in seconds apart by `;`, in
+`contact_times_s`; `other_impulse_times_s` are sounds that must not become contacts. Only what lies
+inside a clip counts. Generated contacts match within 50 ms, hand-labelled ones within 100 ms.
+"""
+
+import csv
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from avdata.errors import MediaError
+from avdata.pipeline.measure.source import IngestConfig, measure_source
+from avdata.pipeline.record import Clip
+from avdata.pipeline.world.corpus import WorldConfig, generate, read_truth, truth_path
+
+
+@dataclass
+class Tally:
+    """Counts over sources."""
+
+    found: int = 0
+    true: int = 0
+    hit: int = 0
+    others: int = 0
+    others_found: int = 0
+    lags_ms: list[float] = field(default_factory=list)
+
+    def add(self, clips: list[Clip], true: list[float], others: list[float], within: float) -> None:
+        """One source."""
+        events = sorted({event.t + clip.start_s for clip in clips for event in clip.events})
+        spans = [(clip.start_s, clip.end_s) for clip in clips]
+        true = [t for t in true if any(low <= t < high for low, high in spans)]
+        self.found += len(events)
+        self.true += len(true)
+        self.hit += matched(events, true, within)
+        self.others += len(others)
+        self.others_found += matched(events, others, within)
+        self.lags_ms += [event.lag_ms for clip in clips for event in clip.events]
+
+    def row(self, name: str) -> str:
+        """A line of the table."""
+        precision, recall = self.hit / max(1, self.found), self.hit / max(1, self.true)
+        f1 = 2 * self.hit / max(1, self.found + self.true)
+        lag = f"{np.median(self.lags_ms):+.0f} ± {np.std(self.lags_ms):.0f}" if self.lags_ms else ""
+        return (
+            f"| {name} | {self.true} | {self.found} | {precision:.3f} | {recall:.3f} | {f1:.3f} | "
+            f"{lag} | {self.others_found} of {self.others} |"
+        )
+
+
+def matched(events: list[float], true: list[float], within: float) -> int:
+    """How many true times have an event of their own."""
+    left, count = list(events), 0
+    for time in true:
+        near = [event for event in left if abs(event - time) <= within]
+        if near:
+            left.remove(min(near, key=lambda event: abs(event - time)))
+            count += 1
+    return count
+
+
+def main(
+    manifest: Annotated[Path | None, typer.Argument(help="CSV of labelled real videos.")] = None,
+    videos: Annotated[int, typer.Option(min=1, help="Generated ones.")] = 70,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+) -> None:
+    """Prints one line a source of any note, then the sums."""
+    typer.echo(
+        "| source | true | found | precision | recall | F1 | lag, ms | other impulses found |"
+    )
+    typer.echo("|---|---|---|---|---|---|---|---|")
+    if manifest is None:
+        _generated(videos, seed)
+    else:
+        _labelled(manifest)
+
+
+def _generated(videos: int, seed: int) -> None:
+    kinds: dict[str, Tally] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in generate(Path(folder), WorldConfig(num_videos=videos, seed=seed)):
+            truth = read_truth(truth_path(path))
+            clips = measure_source(path, path.name, IngestConfig())
+            true = [contact.t for contact in truth.evident()]
+            for kind in (truth.kind, "all"):
+                kinds.setdefault(kind, Tally()).add(clips, true, [], 0.05)
+    for kind, tally in sorted(kinds.items()):
+        typer.echo(tally.row(kind))
+
+
+def _labelled(manifest: Path) -> None:
+    total = Tally()
+    for row in csv.DictReader(manifest.open()):
+        path = manifest.parent / row["file"]
+        true, others = _times(row["contact_times_s"]), _times(row["other_impulse_times_s"])
+        if row["has_contact_events"] == "y" and not true:
+            continue  # Contacts without times can be neither found nor missed.
+        try:
+            clips = measure_source(path, path.name, IngestConfig())
+        except MediaError:
+            continue
+        one = Tally()
+        for tally in (one, total):
+            tally.add(clips, true, others, 0.1)
+        if one.found or one.true or one.others:
+            typer.echo(one.row(path.name))
+    typer.echo(total.row("all"))
+
+
+def _times(text: str) -> list[float]:
+    return [float(time) for time in re.findall(r"\d+\.?\d*", re.sub(r"\(.*?\)", "", text))]
+
+
+if __name__ == "__main__":
+    typer.run(main)

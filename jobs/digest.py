@@ -1,0 +1,76 @@
+"""The first stage of ingest: which bytes the names hold, so that each content is measured once."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avdata import storage
+from avdata.errors import MediaError
+from avdata.jobs.engine import Engine, stream
+from avdata.pipeline.sources.copies import too_large
+from avdata.pipeline.sources.digests import known_sources, write_digests
+from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
+from avdata.pipeline.sources.table import SourceRow, recall, unread
+from avdata.progress import progress
+
+BATCH_SOURCES, BATCH_BYTES = 64, 1 << 30
+"""Names that are committed together; what a kill costs."""
+INLINE_BYTES = 1 << 28
+"""So little is read in the time that Ray takes to start."""
+
+
+@dataclass
+class DigestSources:
+    """A batch of names: each read through once."""
+
+    root: Path
+    max_gib: float
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        rows = [SourceRow(**row) for row in item["sources"]]
+        write_digests(self.root, [self._digested(row) for row in rows])
+        return {"count": len(rows), "last": rows[-1].uri}
+
+    def _digested(self, row: SourceRow) -> SourceRow:
+        try:
+            if is_remote(row.uri) and (row.size_bytes or 0) > self.max_gib * 2**30:
+                raise too_large(self.max_gib)
+            with reading("read"):
+                digest = storage.digest_blocks(blocks(row.uri))
+        except MediaError as error:
+            return row.failed(error)
+        return SourceRow(row.uri, row.size_bytes, row.version, row.extra, digest)
+
+
+def digest_sources(root: Path, found: pa.Table, max_gib: float, engine: Engine) -> pa.Table:
+    """`found` with a digest or a reason in every row; unchanged files are not read again."""
+    todo = unread(recall(found, known_sources(root)))
+    if len(todo) == 0:
+        return recall(found, known_sources(root))
+    if (pc.sum(todo["size_bytes"]).as_py() or 0) < INLINE_BYTES:
+        engine = Engine(inline=True)
+    answers = stream(engine, lambda: DigestSources(root, max_gib), _batches(todo, engine))
+    with progress("digest", len(found), len(found) - len(todo)) as advance:
+        for answer in answers:
+            advance(base_name(answer["last"]), answer["count"])
+    return recall(found, known_sources(root))
+
+
+def _batches(todo: pa.Table, engine: Engine) -> Iterator[dict[str, Any]]:
+    most = min(BATCH_SOURCES, math.ceil(len(todo) / (4 * engine.num_workers())))
+    some: list[dict[str, Any]] = []
+    size = 0
+    for batch in todo.to_batches(max_chunksize=BATCH_SOURCES):
+        for row in batch.to_pylist():
+            some.append(row)
+            size += row["size_bytes"]
+            if len(some) >= most or size >= BATCH_BYTES:
+                yield {"sources": some}
+                some, size = [], 0
+    if some:
+        yield {"sources": some}

@@ -1,0 +1,145 @@
+"""Clips of different sources with the same fingerprints, found without comparing all with all.
+
+Prints that agree in enough bits fall into one bucket and vote for how far two sources are apart in
+time; the winner says which of their clips to compare, print by print. Within a bucket only
+neighbours are paired, in order of their time in the source, so the work grows with the number of
+clips however alike they are. Two sources are compared at one distance only: of material that was
+cut and joined anew, the longest agreeing part is found.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt64
+from numpy import ndarray
+
+NEIGHBOURS = 8
+"""Entries of a bucket that each is paired with."""
+MIN_VOTES = 2
+TICK_BITS = 22
+"""More instants than any source has."""
+PAIRS_AT_ONCE = 50_000
+MIN_OVERLAP = 0.55
+"""Share of the shorter clip; over a half, so that no clip is a copy of two that follow each other.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prints:
+    """Fingerprints of all clips, clips in order of source and start."""
+
+    source: Int64[ndarray, " clips"]
+    """Number of the source; clips of one source are never compared."""
+    first: Int64[ndarray, " clips"]
+    """Instant of each clip's first print on the source's grid."""
+    values: UInt64[ndarray, "clips width"]
+    """Zero beyond a clip's last."""
+    count: Int64[ndarray, " clips"]
+
+
+Keys = Callable[[UInt64[ndarray, " n"]], Iterator[UInt64[ndarray, " n"]]]
+"""Keys of under 42 bits, several a print, 0 for none: prints alike should share some of them."""
+Alike = Callable[
+    [UInt64[ndarray, "n width"], UInt64[ndarray, "n width"], Bool[ndarray, "n width"]],
+    Bool[ndarray, " n"],
+]
+"""Whether rows of prints laid side by side are of one origin, where the mask is true."""
+
+
+def copies(prints: Prints, keys: Keys, alike: Alike) -> Int64[ndarray, "pairs 2"]:
+    """Pairs of clips with the same content, each once, in order."""
+    left, right, apart = _candidates(prints, *_distances(prints, keys))
+    found = [np.zeros((0, 2), np.int64)]
+    for low in range(0, len(left), PAIRS_AT_ONCE):
+        some = slice(low, low + PAIRS_AT_ONCE)
+        same = np.zeros(len(left[some]), bool)
+        for nudge in (-1, 0, 1):  # The true distance lies between two instants.
+            same |= _agree(prints, left[some], right[some], apart[some] + nudge, alike)
+        found.append(np.stack([left[some][same], right[some][same]], axis=1))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _distances(
+    prints: Prints, keys: Keys
+) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
+    """Pairs of sources and by how many instants the first's clock is ahead of the second's."""
+    clip, position = np.nonzero(prints.values)
+    values = prints.values[clip, position]
+    source, tick = prints.source[clip], prints.first[clip] + position
+    num_sources = int(prints.source.max(initial=-1)) + 1
+    votes = [np.zeros(0, np.int64)]
+    for key in keys(values):
+        used = np.flatnonzero(key)
+        if len(used) == 0:
+            continue
+        packed = key[used] << TICK_BITS | tick[used].astype(np.uint64)
+        order = used[np.argsort(packed)]
+        shared = np.zeros(len(order) + 1, bool)
+        shared[1:-1] = np.diff(key[order]) == 0
+        order = order[shared[:-1] | shared[1:]]
+        for gap in range(1, NEIGHBOURS + 1):
+            one, other = order[:-gap], order[gap:]
+            hit = (key[one] == key[other]) & (source[one] != source[other])
+            one, other = one[hit], other[hit]
+            swap = source[one] > source[other]
+            one, other = np.where(swap, other, one), np.where(swap, one, other)
+            ahead = tick[one] - tick[other] + (1 << TICK_BITS - 1)
+            votes.append((source[one] * num_sources + source[other]) << TICK_BITS | ahead)
+    return _winners(np.concatenate(votes), num_sources)
+
+
+def _winners(
+    votes: Int64[ndarray, " v"], num_sources: int
+) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
+    """The distance with most votes, those for the instants beside it included, of each pair."""
+    ballot, count = np.unique(votes, return_counts=True)
+    beside = np.flatnonzero(np.diff(ballot) == 1)
+    total = count.copy()
+    total[beside] += count[beside + 1]
+    total[beside + 1] += count[beside]
+    pair = ballot >> TICK_BITS
+    order = np.lexsort((ballot, -count, -total, pair))
+    is_first = np.diff(pair[order], prepend=-1) != 0
+    best = order[is_first]
+    best = best[total[best] >= MIN_VOTES]
+    ahead = (ballot[best] & ((1 << TICK_BITS) - 1)) - (1 << TICK_BITS - 1)
+    return pair[best] // max(num_sources, 1), pair[best] % max(num_sources, 1), ahead
+
+
+def _candidates(
+    prints: Prints,
+    one: Int64[ndarray, " p"],
+    other: Int64[ndarray, " p"],
+    ahead: Int64[ndarray, " p"],
+) -> tuple[Int64[ndarray, " c"], Int64[ndarray, " c"], Int64[ndarray, " c"]]:
+    """Clips of the first source beside the clips of the second that lie nearest in time."""
+    low = np.searchsorted(prints.source, one, side="left")
+    many = np.searchsorted(prints.source, one, side="right") - low
+    of = np.repeat(np.arange(len(one)), many)
+    left = low[of] + np.arange(len(of)) - np.repeat(np.cumsum(many) - many, many)
+    place = prints.source << TICK_BITS + 1 | prints.first + (1 << TICK_BITS)
+    wanted = prints.first[left] - ahead[of] + (1 << TICK_BITS)
+    after = np.searchsorted(place, other[of] << TICK_BITS + 1 | wanted)
+    right = np.concatenate([after - 1, after]).clip(0, len(place) - 1)
+    left, of = np.tile(left, 2), np.tile(of, 2)
+    real = prints.source[right] == other[of]
+    return left[real], right[real], ahead[of][real]
+
+
+def _agree(
+    prints: Prints,
+    left: Int64[ndarray, " n"],
+    right: Int64[ndarray, " n"],
+    apart: Int64[ndarray, " n"],
+    alike: Alike,
+) -> Bool[ndarray, " n"]:
+    at = np.arange(prints.values.shape[1])
+    shifted = at + (prints.first[left] - apart - prints.first[right])[:, None]
+    inside = (
+        (at < prints.count[left, None]) & (shifted >= 0) & (shifted < prints.count[right, None])
+    )
+    other = prints.values[right[:, None], shifted.clip(0, len(at) - 1)]
+    shorter = np.minimum(prints.count[left], prints.count[right])
+    enough: Float[ndarray, " n"] = inside.sum(axis=1) / np.maximum(shorter, 1)
+    return (enough >= MIN_OVERLAP) & alike(prints.values[left], other, inside)

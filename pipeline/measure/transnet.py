@@ -1,0 +1,62 @@
+"""TransNetV2 (arXiv 2008.04838) from an ONNX file, in place of the built-in detector.
+
+The file takes (1, 100, 27, 48, 3) RGB in 0..255 and answers first the logit, for each frame, that
+it is in a transition. Windows overlap by half and only their middle counts, as its authors do it.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+from avdata.errors import UsageError
+from avdata.pipeline.measure.dissolves import Transition
+
+WINDOW, EDGE = 100, 25
+HEIGHT, WIDTH = 27, 48
+
+
+class TransNet:
+    """Collects small frames, then runs the network over them."""
+
+    def __init__(self, path: Path) -> None:
+        self._session = _session(path)
+        self._frames: list[UInt8[ndarray, "h w 3"]] = []
+
+    def add(self, image: UInt8[ndarray, "h w 3"]) -> None:
+        """The next frame, RGB."""
+        self._frames.append(cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+
+    def transitions(self) -> list[Transition]:
+        """As the authors read the network: the first frame of a run still belongs to the shot."""
+        inside = self._logits() > 0  # A probability over one half.
+        edges = np.flatnonzero(np.diff(np.r_[False, inside, False])).reshape(-1, 2).tolist()
+        last = len(self._frames) - 1
+        return [Transition(begin + 1, end) for begin, end in edges if end <= last]
+
+    def _logits(self) -> Float[ndarray, " n"]:
+        count, kept = len(self._frames), WINDOW - 2 * EDGE
+        rest = -count % kept
+        padded = [self._frames[0]] * EDGE + self._frames + [self._frames[-1]] * (EDGE + rest)
+        name = self._session.get_inputs()[0].name
+        logits = []
+        for begin in range(0, count + rest, kept):
+            window = np.stack(padded[begin : begin + WINDOW])[None].astype(np.float32)
+            answer = np.asarray(self._session.run(None, {name: window})[0]).reshape(-1)
+            logits.append(answer[EDGE : EDGE + kept])
+        return np.concatenate(logits)[:count]
+
+
+@lru_cache(maxsize=1)
+def _session(path: Path) -> Any:  # noqa: ANN401 (onnxruntime has no types)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError("shots.transnet needs onnxruntime: pip install 'avdata[shots]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # Sources are measured in parallel.
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

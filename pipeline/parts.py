@@ -1,0 +1,94 @@
+"""The parts of a manifest folder: what measuring has committed, one file a content.
+
+    DIR/parts/KEY.parquet         its clips                } one of the two
+    DIR/quarantine/KEY.parquet    why it gave none         }
+
+KEY is the digest of a source's bytes and the fingerprint of the settings: results of different
+settings, code or bytes never meet.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from avdata import storage
+from avdata.pipeline.arrow import arrow_schema, from_table, to_table
+from avdata.pipeline.record import Clip, Quarantined
+
+TRANSIENT = ("deadline", "memory", "read")
+"""Stages whose failures may pass: the machine was busy, the network away."""
+FILES_AT_ONCE = 512
+CLIPS = arrow_schema(Clip)
+FAILED = arrow_schema(Quarantined).append(pa.field("digest", pa.string()))
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Those of one fingerprint."""
+
+    root: Path
+    fingerprint: str
+
+    def write_clips(self, digest: str, clips: list[Clip]) -> None:
+        """Commits the clips of one content."""
+        write_table(to_table(Clip, clips), self._file("parts", digest))
+        self._file("quarantine", digest).unlink(missing_ok=True)
+
+    def write_failure(self, digest: str, failed: Quarantined) -> None:
+        """Commits that one content gave no clips; counts the attempts."""
+        file, before = self._file("quarantine", digest), 0
+        if file.exists():
+            before = from_table(Quarantined, pq.read_table(file))[0].attempts
+        write_table(to_table(Quarantined, [replace(failed, attempts=before + 1)]), file)
+
+    def measured(self) -> pa.Array:
+        """Digests that have clips."""
+        return self._digests("parts")
+
+    def missing(self) -> pa.Array:
+        """Digests that failed for a reason which may pass."""
+        failed = self.failures(self._digests("quarantine"))
+        passing = pc.is_in(failed["stage"], value_set=pa.array(TRANSIENT))
+        return failed["digest"].filter(passing).combine_chunks()
+
+    def accounted(self) -> pa.Array:
+        """Digests that have clips or any reason for none."""
+        return pa.concat_arrays([self.measured(), self._digests("quarantine")])
+
+    def clips(self, digests: pa.Array) -> pa.Table:
+        """Of these contents, which are measured."""
+        files = [self._file("parts", one.as_py()) for one in digests]
+        return read_tables(files, CLIPS)
+
+    def failures(self, digests: pa.Array) -> pa.Table:
+        """Of these contents, as far as they failed; with a column `digest`."""
+        failed = digests.filter(pc.is_in(digests, value_set=self._digests("quarantine")))
+        files = [self._file("quarantine", one.as_py()) for one in failed]
+        table = read_tables(files, arrow_schema(Quarantined))
+        return table.append_column(FAILED.field("digest"), failed)
+
+    def _digests(self, folder: str) -> pa.Array:
+        end = f"-{self.fingerprint}.parquet"
+        names = (path.name for path in (self.root / folder).glob(f"*{end}"))
+        return pa.array((name.removesuffix(end) for name in names), pa.string())
+
+    def _file(self, folder: str, digest: str) -> Path:
+        return self.root / folder / f"{digest}-{self.fingerprint}.parquet"
+
+
+def read_tables(files: list[Path], schema: pa.Schema) -> pa.Table:
+    """Many small files as one table in few chunks, in the order given."""
+    tables = [schema.empty_table()]
+    for first in range(0, len(files), FILES_AT_ONCE):
+        some = [pq.ParquetFile(file).read() for file in files[first : first + FILES_AT_ONCE]]
+        tables.append(pa.concat_tables(some).combine_chunks())
+    return pa.concat_tables(tables)
+
+
+def write_table(table: pa.Table, file: Path) -> None:
+    """Commits a table."""
+    with storage.committed(file) as temporary:
+        pq.write_table(table, temporary)

@@ -1,0 +1,33 @@
+"""What a policy has left of a manifest: the kept clips, and how many fell to which rule."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avdata.errors import YieldCollapsed
+from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.record import Clip
+
+
+def require_kept(manifest: Manifest) -> list[Clip]:
+    """The kept clips; YieldCollapsed when the policy has dropped them all."""
+    kept = manifest.clips("keep")
+    if not kept:
+        raise YieldCollapsed(
+            f"{manifest.root}: none of {len(manifest.table())} clips is kept; "
+            "see `avdata report` for the reasons, or `avdata select` with another policy"
+        )
+    return kept
+
+
+def funnel(clips: pa.Table) -> dict[str, int]:
+    """Clips in all, kept, and dropped by each reason (a clip may have several)."""
+    counts = {"clips": len(clips), "keep": pc.sum(pc.equal(clips["status"], "keep")).as_py() or 0}
+    reasons = pc.value_counts(pc.list_flatten(clips["reasons"]).combine_chunks())
+    dropped = {row["values"]: row["counts"] for row in reasons.to_pylist()}
+    return counts | dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+
+
+def quarantine_counts(manifest: Manifest) -> dict[str, int]:
+    """Names that gave no clips, by reason."""
+    counts = pc.value_counts(manifest.quarantine()["reason"]).to_pylist()
+    return {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: row["values"])}

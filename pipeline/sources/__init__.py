@@ -1,0 +1,1 @@
+"""Where raw media lies: naming, listing, reading and copying of sources."""

@@ -1,0 +1,96 @@
+"""Local copies of remote sources: FFmpeg is confined to files, so they are fetched first.
+
+Copies lie in the machine's temporary folder, in folders named after the process that made them; a
+process that was killed leaves its folder to the next one that starts.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from avdata import storage
+from avdata.errors import MediaError
+from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
+
+PREFIX = "avdata-copies-"
+
+
+@contextmanager
+def local_copy(uri: str, max_gib: float) -> Iterator[Path]:
+    """A path that FFmpeg may open; of a remote source a copy, gone afterwards.
+
+    MediaError when it cannot be fetched or is larger than `max_gib`.
+    """
+    if not is_remote(uri):
+        yield Path(uri)
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
+        path = Path(folder) / base_name(uri)  # The suffix is a hint to FFmpeg.
+        fetch(uri, path, max_gib)
+        yield path
+
+
+def fetch(uri: str, path: Path, max_gib: float) -> str:
+    """Copies a source; answers the digest of the bytes it got."""
+    with reading("read"), path.open("wb") as file:
+        return storage.digest_blocks(_written(blocks(uri), file, max_gib))
+
+
+def too_large(max_gib: float) -> MediaError:
+    """Of a remote source that is not fetched."""
+    return MediaError("read", "too_large_to_fetch", f"over limits.max_fetch_gib = {max_gib:g}")
+
+
+def remove_copies_of_the_dead() -> None:
+    """Folders of copies whose process on this machine is gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = re.match(rf"{PREFIX}(\d+)-", folder.name)
+        if owner and not Path("/proc", owner[1]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class LocalCopies:
+    """The copies used last, up to a size in all; for clips that come in any order."""
+
+    def __init__(self, max_gib: float) -> None:
+        self._max_gib = max_gib
+        self._kept: OrderedDict[str, tuple[Path, str]] = OrderedDict()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def path(self, uri: str, digest: str) -> Path:
+        """A local file with these bytes; MediaError when the source has others by now."""
+        if not is_remote(uri):
+            return Path(uri)
+        if uri not in self._kept:
+            path = self._folder / storage.digest_json(uri) / base_name(uri)
+            path.parent.mkdir(exist_ok=True)
+            self._kept[uri] = (path, fetch(uri, path, self._max_gib))
+            self._shrink()
+        self._kept.move_to_end(uri)
+        path, found = self._kept[uri]
+        if found != digest:
+            raise MediaError("read", "changed", f"its digest is {found}, at ingest {digest}")
+        return path
+
+    def _shrink(self) -> None:
+        sizes = [path.stat().st_size for path, _ in self._kept.values()]
+        while len(sizes) > 1 and sum(sizes) > self._max_gib * 2**30:
+            sizes.pop(0)
+            _, (path, _) = self._kept.popitem(last=False)
+            path.unlink()
+
+
+def _written(pieces: Iterator[bytes], file: BinaryIO, max_gib: float) -> Iterator[bytes]:
+    for piece in pieces:
+        if file.tell() + len(piece) > max_gib * 2**30:
+            raise too_large(max_gib)
+        file.write(piece)
+        yield piece

@@ -1,0 +1,179 @@
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from avdata.errors import MediaError, UsageError
+from avdata.pipeline.arrow import from_table, to_table
+from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
+from avdata.pipeline.sources.listing import find_sources
+from avdata.pipeline.sources.table import SourceRow, by_digest, recall, unread
+
+
+def touched(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def found(*raw: str | Path) -> list[SourceRow]:
+    return from_table(SourceRow, find_sources(raw))
+
+
+def names(root: Path, *raw: str | Path) -> list[str]:
+    return [str(Path(row.uri).relative_to(root)) for row in found(*raw)]
+
+
+def table(*rows: SourceRow) -> pa.Table:
+    return to_table(SourceRow, rows)
+
+
+def test_videos_are_found_by_suffix_at_any_depth_in_order(tmp_path: Path) -> None:
+    touched(tmp_path, "b.mp4", "a/z.MKV", "a/deep/x.webm", "notes.text", "c.jpg", "mp4", ".mp4")
+    assert names(tmp_path, tmp_path) == ["a/deep/x.webm", "a/z.MKV", "b.mp4"]
+
+
+def test_a_file_named_itself_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4", "odd.bin")
+    assert names(tmp_path, tmp_path / "odd.bin") == ["odd.bin"]
+    assert names(tmp_path, tmp_path, f"file://{tmp_path}/odd.bin") == ["a.mp4", "odd.bin"]
+
+
+def test_a_file_named_twice_or_through_a_link_is_one(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    (tmp_path / "dangling.mp4").symlink_to(tmp_path / "nowhere")
+    assert names(tmp_path, tmp_path, tmp_path / "a.mp4", tmp_path / "*.mp4") == ["a.mp4"]
+
+
+def test_the_way_it_was_named_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched(tmp_path, "in/a.mp4")
+    monkeypatch.chdir(tmp_path)
+    wanted = found(tmp_path / "in")
+    assert found("in") == found("in/../in/a.mp4") == found("in/*.mp4") == wanted
+
+
+def test_a_folder_named_like_a_video_is_none(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4/b.mp4")
+    assert names(tmp_path, tmp_path) == ["a.mp4/b.mp4"]
+
+
+def test_patterns_take_media_at_their_depth_and_whole_folders(tmp_path: Path) -> None:
+    touched(tmp_path, "a/x.mkv", "a/b/y.mkv", "a/b/z.mp4", "a/notes.text", "[2020].mp4")
+    assert names(tmp_path, tmp_path / "a/*.mkv") == ["a/x.mkv"]
+    assert names(tmp_path, tmp_path / "a/**/*.mkv") == ["a/b/y.mkv", "a/x.mkv"]
+    assert names(tmp_path, tmp_path / "a/*") == ["a/b/y.mkv", "a/b/z.mp4", "a/x.mkv"]
+    assert names(tmp_path, tmp_path / "[2020].mp4") == ["[2020].mp4"]
+    with pytest.raises(UsageError, match=r"none\*: nothing has such a name"):
+        found(tmp_path / "none*")
+
+
+@pytest.mark.parametrize("column", ["uri", "path", "url"])
+def test_lists_carry_their_other_columns(tmp_path: Path, column: str) -> None:
+    touched(tmp_path, "a.mp4", "in/b.bin")
+    rows = [{column: "in/b.bin", "take": 3}, {column: str(tmp_path / "a.mp4"), "take": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "l.parquet")
+    (tmp_path / "l.csv").write_text(f"take,{column},who\n3,in/b.bin,\u00e4\n,a.mp4,\n")
+    (tmp_path / "l.txt").write_text("in/b.bin\n\n a.mp4\n")
+    a, b = str(tmp_path / "a.mp4"), str(tmp_path / "in/b.bin")
+    extra = {name: {row.uri: row.extra for row in found(tmp_path / name)} for name in LISTS}
+    assert extra["l.txt"] == {a: None, b: None}
+    assert extra["l.parquet"] == {a: None, b: '{"take": 3}'}
+    assert extra["l.csv"] == {a: None, b: '{"take": "3", "who": "\u00e4"}'}
+    both = {row.uri: row.extra for row in found(tmp_path, tmp_path / "l.csv")}
+    assert json.loads(both[b] or "")["take"] == "3"
+
+
+LISTS = ("l.txt", "l.csv", "l.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("l.csv", "name\na.mp4\n", "no column uri, path, url; it has name"),
+        ("l.csv", "uri\na.mp4,b\n", "line 2 has more cells"),
+        ("l.csv", "uri,b\n,1\n", "line 2: uri is '', not a name"),
+        ("l.txt", b"\xff.mp4\n", "not UTF-8"),
+        ("l.parquet", "no", "not Parquet"),
+        ("l.txt", "http://example.org/a.mp4\n", "only local paths and s3://"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_named(
+    tmp_path: Path, name: str, text: str | bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError, match=message):
+        found(tmp_path / name)
+
+
+def test_what_a_list_names_and_is_not_there_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4", "in/b.mp4")
+    (tmp_path / "l.txt").write_text("a.mp4\nmissing.mp4\nin\n")
+    reasons = {Path(row.uri).name: row.reason for row in found(tmp_path / "l.txt")}
+    assert reasons == {"a.mp4": None, "missing.mp4": "missing", "in": "not_a_file"}
+
+
+def test_a_name_that_is_no_text_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).touch()
+    (row,) = found(tmp_path)
+    assert row.uri == f"{tmp_path}/\\xff.mp4"
+    assert (row.stage, row.reason) == ("list", "file_name")
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    with pytest.raises(UsageError, match=r"missing: no such file or folder"):
+        found(tmp_path, tmp_path / "missing")
+
+
+def test_nothing_to_do_says_what_was_looked_for(tmp_path: Path) -> None:
+    touched(tmp_path, "notes.text")
+    with pytest.raises(UsageError, match=r"no media files there.*\.mp4") as caught:
+        found(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_digest_is_recalled_while_name_size_and_version_stay() -> None:
+    known = table(SourceRow("a", 1, "v", "old", "A"), SourceRow("b", 1, "v", None, "B"))
+    rows = [SourceRow("a", 1, "v", "new"), SourceRow("b", 1, "w"), SourceRow("c", 1, "v")]
+    after = from_table(SourceRow, recall(table(*rows), known))
+    assert [row.digest for row in after] == ["A", None, None]
+    assert after[0].extra == "new"
+    assert unread(recall(table(*rows), known))["uri"].to_pylist() == ["b", "c"]
+
+
+def test_the_last_failure_is_recalled_until_there_is_a_digest() -> None:
+    row, error = SourceRow("a", 1, "v"), MediaError("read", "first", "")
+    once, twice = row.failed(error), row.failed(error).failed(MediaError("read", "second", ""))
+    (after,) = from_table(SourceRow, recall(table(row), table(once, twice)))
+    assert (after.reason, after.attempts) == ("second", 2)
+    assert len(unread(recall(table(row), table(once, twice)))) == 1
+    good = SourceRow("a", 1, "v", None, "A")
+    assert from_table(SourceRow, recall(table(row), table(once, good, twice))) == [good]
+    missing = row.failed(MediaError("list", "missing", ""))
+    assert from_table(SourceRow, recall(table(missing), table(good))) == [missing]
+
+
+def test_names_of_one_content_come_together_in_order() -> None:
+    rows = [SourceRow(name, 1, "v", name, digest) for name, digest in ("cA", "bB", "aA", "dB")]
+    contents = by_digest(table(*rows, SourceRow("e"))).to_pylist()
+    assert [(one["digest"], one["uris"], one["extra"]) for one in contents] == [
+        ("A", ["a", "c"], "a"),
+        ("B", ["b", "d"], "b"),
+    ]
+
+
+def test_a_local_source_is_not_copied_and_copies_of_dead_processes_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_copy(str(tmp_path / "a.mp4"), 1.0) as path:
+        assert path == tmp_path / "a.mp4"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    touched(tmp_path, f"avdata-copies-{os.getpid()}-x/a.mp4", "avdata-copies-99999999-x/a.mp4")
+    remove_copies_of_the_dead()
+    assert [path.name for path in tmp_path.iterdir()] == [f"avdata-copies-{os.getpid()}-x"]
