@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from numpy import ndarray
@@ -28,9 +27,8 @@ class Sides:
 def sides(luma: UInt8[ndarray, "h w"]) -> Sides:
     """How deep black lines, and lines of one colour, reach from each side."""
     black, uniform, level = [], [], []
-    for dim in (1, 0):
-        low = cv2.reduce(luma, dim, cv2.REDUCE_MIN).ravel().astype(int)
-        high = cv2.reduce(luma, dim, cv2.REDUCE_MAX).ravel().astype(int)
+    for across in (1, 0):
+        low, high = luma.min(axis=across).astype(int), luma.max(axis=across).astype(int)
         for order in (slice(None), slice(None, None, -1)):
             least, most = low[order], high[order]
             black.append(_depth(most <= BLACK))

@@ -62,7 +62,8 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -
     assert run(*arguments) == code
     said = capsys.readouterr()
     assert said.out == ""
-    lines = [line for line in said.err.splitlines() if not line.startswith(("ingest ", "train "))]
+    shown = ("digest ", "ingest ", "train ")
+    lines = [line for line in said.err.splitlines() if not line.startswith(shown)]
     assert len(lines) == 1, said.err
     assert lines[0].startswith("avdata: ")
     return lines[0]
