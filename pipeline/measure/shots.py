@@ -127,7 +127,9 @@ class _Series:
     def is_cut(self, cut: int) -> bool:
         """Whether nothing before frame `cut` looks like anything from it on."""
         since, until = self.times[cut] - MIN_SHOT_SECONDS, self.times[cut] + MIN_SHOT_SECONDS
-        before = self.thumbnails[int(np.searchsorted(self.times, since - 1e-6)) : cut]
+        # However long the last picture before it was shown, it is there.
+        first = min(int(np.searchsorted(self.times, since - 1e-6)), cut - 1)
+        before = self.thumbnails[first:cut]
         after = self.thumbnails[cut : int(np.searchsorted(self.times, until + 1e-6))]
         if correlation(before, after).max() > SAME_SHOT:
             return False

@@ -37,6 +37,16 @@ def test_a_cut_is_found_at_its_first_frame() -> None:
     assert found == [Transition(24, 24), Transition(48, 48)]
 
 
+def test_a_cut_is_found_after_a_picture_that_stood_for_long() -> None:
+    """A picture of variable rate may be shown for longer than the shortest shot lasts."""
+    finder = ShotFinder(FPS)
+    times = [k / FPS for k in range(30)] + [31 / FPS + 2 + k / FPS for k in range(30)]
+    first, second = ONE, OTHER
+    for k, t in enumerate(times):
+        finder.add(t, first if k < 30 else second)
+    assert finder.finish() == [Transition(30, 30)]
+
+
 def test_no_motion_is_a_cut() -> None:
     assert transitions(moving(40)) == []
 
