@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from avdata.errors import AvdataError, UsageError
+from avdata.errors import AvdataError, RunError, UsageError
 
 WINDOW, WINDOW_PER_WORKER = 1_000, 100
 """Items that Ray is given at once: it keeps some 15 KiB of each in this process to the end."""
@@ -71,10 +71,21 @@ def stream(
             data = ray.data.from_items(window, override_num_blocks=len(window))
             compute = ray.data.ActorPoolStrategy(size=min(engine.num_workers(), len(window)))
             answers = data.map(cast(Any, Actor), compute=compute, num_cpus=1)
-            for row in answers.iter_rows():
+            for row in _rows(answers):
                 if row["error"] is not None:
                     raise pickle.loads(row["error"])
                 yield row["answer"]
+
+
+def _rows(answers: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (a Ray dataset)
+    """A worker that dies is replaced by Ray; what Ray cannot replace ends the stream."""
+    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+
+    try:
+        yield from answers.iter_rows()
+    except (NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError) as error:
+        said = str(error).splitlines()[0]
+        raise RunError(f"Ray lost a process ({said}); run it again to go on from here") from error
 
 
 @contextmanager
