@@ -111,7 +111,7 @@ def _transitions(path: Path) -> tuple[list[Transition], SourceStream]:
         stream = SourceStream(container, MediaLimits())
         finder = ShotFinder(stream.nominal_fps)
         for picture in stream.pictures():
-            finder.add(picture.t, picture.image)
+            finder.add(picture)
     return finder.finish(), stream
 
 

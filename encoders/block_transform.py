@@ -7,7 +7,7 @@ colours and a 3-D cosine transform; the coefficients that hold most energy in na
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,15 +41,25 @@ SCALES: dict[tuple[int, int], tuple[float, ...]] = {
 class BlockTransform:
     """Configuration; it has no settings."""
 
+    kind: Literal["block-transform"] = "block-transform"
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def spec(self) -> VideoSpec:
+        """48 x 4 x 16 x 16."""
+        settings = [VERSION, LUMA_MEAN, [[list(key), value] for key, value in SCALES.items()]]
+        return VideoSpec(name=self.kind, digest=storage.digest_json(settings))
+
     def open(self, device: torch.device) -> "OpenBlockTransform":
         """Builds the bases on a device."""
-        return OpenBlockTransform(device)
+        return OpenBlockTransform(self.spec(), device)
 
 
 class OpenBlockTransform:
     """A `VideoEncoder`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, spec: VideoSpec, device: torch.device) -> None:
+        self._spec = spec
         kept = _kept()
         colour = (
             torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
@@ -71,11 +81,10 @@ class OpenBlockTransform:
             [LUMA_MEAN if row[:4] == (0, 0, 0, 0) else 0.0 for row in kept], device=device
         )
 
-    @cached_property
+    @property
     def spec(self) -> VideoSpec:
         """48 x 4 x 16 x 16."""
-        settings = [VERSION, LUMA_MEAN, [[list(key), value] for key, value in SCALES.items()]]
-        return VideoSpec(name="block-transform", digest=storage.digest_json(settings))
+        return self._spec
 
     def encode(self, frames: UInt8[Tensor, "b n h w 3"]) -> Float[Tensor, "b c t lh lw"]:
         """See `VideoEncoder.encode`."""

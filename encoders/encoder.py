@@ -1,7 +1,9 @@
 """The three encoder protocols; letters as in `spec`.
 
-An encoder is a frozen configuration whose `open(device)` loads once and returns an object that has
-one of these shapes. Latents are normalised: about zero mean and unit variance.
+An encoder is a frozen configuration. Its `spec()` says what it is without loading it; its
+`open(device)` loads once and returns an object that has one of these shapes. The arithmetic's dtype
+is a setting of those that have weights, for it is part of what their latents are; latents and
+embeddings come back as float32. Latents are normalised: about zero mean and unit variance.
 """
 
 from typing import Protocol, runtime_checkable

@@ -7,6 +7,7 @@ the place in the sentence, since cross-attention itself does not know the order 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,8 +25,21 @@ ORDER_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class HashedText:
+    """Configuration; it has no settings."""
+
+    kind: Literal["hashed-tokens"] = "hashed-tokens"
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def of_role(self, role: str) -> "HashedTokens":
+        """The encoder of the captions of `role`, video or audio."""
+        return HashedTokens(f"{self.kind}-{role}")
+
+
+@dataclass(frozen=True, slots=True)
 class HashedTokens:
-    """Configuration, and itself the encoder: there is nothing to load."""
+    """A `TextEncoder`; there is nothing to load."""
 
     name: str
     width: int = 64

@@ -8,7 +8,7 @@ companded, as loudness is: sound is loud or faint by factors of a thousand, late
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,15 +33,25 @@ clips then have about unit variance, faint and loud ones within a factor of a fe
 class LappedTransform:
     """Configuration; it has no settings."""
 
+    kind: Literal["lapped-transform"] = "lapped-transform"
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def spec(self) -> AudioSpec:
+        """64 channels, hop 2048, 44.1 kHz stereo."""
+        settings = [VERSION, BLOCK, BLOCKS, MID, SIDE, SCALE, KNEE, GAIN]
+        return AudioSpec(name=self.kind, digest=storage.digest_json(settings))
+
     def open(self, device: torch.device) -> "OpenLappedTransform":
         """Builds the basis on a device."""
-        return OpenLappedTransform(device)
+        return OpenLappedTransform(self.spec(), device)
 
 
 class OpenLappedTransform:
     """An `AudioEncoder`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, spec: AudioSpec, device: torch.device) -> None:
+        self._spec = spec
         k, n = np.mgrid[:MID, :BLOCK]
         basis = np.sqrt(2 / BLOCK) * np.cos(np.pi / BLOCK * (n + 0.5) * (k + 0.5))
         self._basis = torch.from_numpy(basis).float().to(device)
@@ -52,11 +62,10 @@ class OpenLappedTransform:
         falling = SCALE / (1 + torch.arange(MID, device=device) / 6)
         self._scale = torch.cat([falling, 0.2 * falling[:SIDE]])
 
-    @cached_property
+    @property
     def spec(self) -> AudioSpec:
         """64 channels, hop 2048, 44.1 kHz stereo."""
-        settings = [VERSION, BLOCK, BLOCKS, MID, SIDE, SCALE, KNEE, GAIN]
-        return AudioSpec(name="lapped-transform", digest=storage.digest_json(settings))
+        return self._spec
 
     def encode(self, samples: Float[Tensor, "b 2 m"]) -> Float[Tensor, "b c l"]:
         """See `AudioEncoder.encode`."""

@@ -9,9 +9,9 @@ import torch
 
 from avdata import config as configuration
 from avdata import storage
-from avdata.encoders.defaults import Encoders, open_defaults
+from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.device import usable
-from avdata.encoders.spec import ClipShape
+from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import UsageError
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
@@ -33,6 +33,8 @@ class EncodeConfig:
     height: int = 192
     width: int = 320
     device: str = "cpu"
+    encoders: EncodersConfig = field(default_factory=EncodersConfig)
+    """One of each role by its `kind`: `encoders.video.kind=wan encoders.video.path=FOLDER`."""
     plan: PlanSettings = field(default_factory=PlanSettings)
     max_copies_gib: float = 16.0
     """Local copies of remote sources that each worker keeps, and the largest it fetches."""
@@ -50,8 +52,8 @@ class EncodeShard:
 
     def __post_init__(self) -> None:
         torch.set_num_threads(1)  # Shards are encoded in parallel.
-        self.encoders = open_defaults(usable(self.config.device))
-        self.shape, plans = planned(self.root, self.config, self.encoders)
+        self.encoders = self.config.encoders.open(usable(self.config.device))
+        self.shape, plans = planned(self.root, self.config, self.encoders.specs)
         self.plans = {plan.name: plan for plan in plans}
         remove_copies_of_the_dead()
         self.copies = LocalCopies(self.config.max_copies_gib)
@@ -63,9 +65,7 @@ class EncodeShard:
         return {"shard": plan.name, "samples": len(index.samples)}
 
 
-def planned(
-    root: Path, config: EncodeConfig, encoders: Encoders
-) -> tuple[ClipShape, list[ShardPlan]]:
+def planned(root: Path, config: EncodeConfig, specs: Specs) -> tuple[ClipShape, list[ShardPlan]]:
     """The shape of the clips and the shards of a manifest."""
     settings = Manifest(root).settings()
     ingested = configuration.from_plain(IngestConfig, settings, str(root / "clips.parquet"))
@@ -75,12 +75,12 @@ def planned(
             fps=ingested.fps,
             height=config.height,
             width=config.width,
-            sample_rate=encoders.audio.spec.sample_rate,
+            sample_rate=specs.audio.sample_rate,
         )
-        encoders.video.spec.latent_shape(shape.num_frames, shape.height, shape.width)
+        specs.video.latent_shape(shape.num_frames, shape.height, shape.width)
     except ValueError as error:
         raise UsageError(f"cannot encode {config.height}x{config.width}: {error}") from error
-    encoding = [VERSION, dataclasses.asdict(encoders.specs)]
+    encoding = [VERSION, dataclasses.asdict(specs)]
     return shape, plan_shards(require_kept(Manifest(root)), shape, config.plan, encoding)
 
 
@@ -88,11 +88,12 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     """Encodes the shards that are not there yet and commits the dataset."""
     manifest = Manifest(root)
     storage.require_ours(out, ("encode.json", "dataset.json"), "shards")
-    encoders = open_defaults(usable(config.device))
+    usable(config.device)
     kept = require_kept(manifest)
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
-    shape, plans = planned(root, config, encoders)
+    specs = config.encoders.specs()
+    shape, plans = planned(root, config, specs)
     storage.write_json(out / "encode.json", configuration.to_plain(config))
     storage.write_json(out / "versions.json", versions())
     todo = [{"shard": plan.name} for plan in plans if not is_done(out, plan)]
@@ -102,5 +103,5 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
             for answer in answers:
                 advance(answer["shard"])
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
-    write_dataset(out, encoders.specs, shape, plans, provenance)
+    write_dataset(out, specs, shape, plans, provenance)
     return open_dataset(out)

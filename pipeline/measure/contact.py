@@ -5,7 +5,8 @@ An onset is a contact when, within `MATCH_SECONDS`, either
 
 - one change of velocity stands out of the second around it, and what changes was moving before: a
   thing that only starts to move with the sound recoils, or barks, or is carried off; or
-- all onsets of the shot are in lock-step with the picture (`lockstep`), and this one agrees.
+- all onsets of the shot are in lock-step with the picture (`lockstep`), this one agrees, and most
+  that do were moving before.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ MIN_JUMP = 0.35
 """Change of velocity, in heights per second, of a cell-sized thing that counts as an impact."""
 MIN_CELL_SHARE = 0.08
 """Share of a cell that must move for its velocity to be worth reading."""
-STAND_OUT = 2.5
+STAND_OUT = 2.0
 """How far a jump must stand over the median jump of the second around it."""
 FROM_REST = 0.3
 """What moved less before the jump than this share of its motion after it was at rest."""
@@ -70,7 +71,7 @@ def contacts(
         return []
     seen, steps = jumps(frames), lockstep(onsets_s, times, frames)
     happened = np.concatenate([times[:1], times[:-1]])
-    events: list[ContactEvent] = []
+    found: list[_Candidate] = []
     taken: set[int] = set()
     for onset, step in zip(onsets_s, steps, strict=True):
         near = np.flatnonzero(np.abs(happened - onset) <= MATCH_SECONDS + 1e-9)
@@ -79,15 +80,35 @@ def contacts(
             continue
         frame = int(near[np.argmax(seen.size[near])])
         usual = float(np.median(seen.size[np.abs(happened - onset) <= 1.0])) + 1e-3
-        ratio = float(seen.size[frame]) / usual
-        alone = seen.size[frame] >= MIN_JUMP and ratio >= STAND_OUT
-        locked = step.z >= LOCKED_Z and step.agreement > 0
-        if locked or (alone and not _from_rest(seen, frame)):
+        one = _Candidate(
+            onset, frame, float(seen.size[frame]) / usual, step, _from_rest(seen, frame)
+        )
+        if one.locked or (one.ratio >= STAND_OUT and seen.size[frame] >= MIN_JUMP):
             taken.add(frame)
-            events.append(
-                _event(onset, float(happened[frame]), float(seen.size[frame]), ratio, step)
-            )
-    return events
+            found.append(one)
+    # In step, but most start from rest: nothing strikes, a light flashes or a gun recoils.
+    struck = sum(one.locked and not one.rested for one in found)
+    lockstep_counts = 2 * struck > sum(one.locked for one in found)
+    return [
+        _event(one, float(happened[one.frame]), float(seen.size[one.frame]))
+        for one in found
+        if (lockstep_counts if one.locked else not one.rested)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An onset with the change of velocity nearest to it that is large enough, or in step."""
+
+    onset_s: float
+    frame: int
+    ratio: float
+    step: Lockstep
+    rested: bool
+
+    @property
+    def locked(self) -> bool:
+        return self.step.z >= LOCKED_Z and self.step.agreement > 0
 
 
 def _from_rest(seen: Jumps, frame: int) -> bool:
@@ -97,16 +118,14 @@ def _from_rest(seen: Jumps, frame: int) -> bool:
     return len(before) == 0 or bool(before.mean() < FROM_REST * after.mean())
 
 
-def _event(
-    t_audio: float, t_video: float, size: float, ratio: float, step: Lockstep
-) -> ContactEvent:
-    stands_out = 1 - np.exp(-ratio / STAND_OUT)
-    agrees = max(0.0, step.agreement) * (1 - np.exp(-max(0.0, step.z) / LOCKED_Z))
+def _event(one: _Candidate, t_video: float, size: float) -> ContactEvent:
+    stands_out = 1 - np.exp(-one.ratio / STAND_OUT)
+    agrees = max(0.0, one.step.agreement) * (1 - np.exp(-max(0.0, one.step.z) / LOCKED_Z))
     return ContactEvent(
-        t=t_audio,
-        t_audio=t_audio,
+        t=one.onset_s,
+        t_audio=one.onset_s,
         t_video=t_video,
-        lag_ms=1000 * (t_audio - t_video),
+        lag_ms=1000 * (one.onset_s - t_video),
         strength=size,
         confidence=float(1 - (1 - stands_out) * (1 - agrees)),
     )

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
+from avdata.pipeline.measure.camera import camera_flow
+from avdata.pipeline.media.stream import Picture
 from avdata.pipeline.record import Motion
 
 GRID_ROWS, GRID_COLUMNS = 9, 16
@@ -20,9 +22,14 @@ MOVING_SPEED = 0.04
 """Heights per second beyond which a pixel moves; about a third of a pixel a frame at 24 fps."""
 MOVING_PIXELS = 0.35
 """Pixels per frame under which flow is noise, whatever the rate."""
+MIN_STEP_SECONDS = 0.028
+"""Flow needs no more than 36 frames a second; of faster video every second frame is left out."""
+FLOW_STEP = 4
+"""DIS at this preset solves for every fourth pixel and fills in the rest, which is left out."""
+UNCHANGED = 2
+"""Change of luma, of 255, anywhere in the small picture, that is no motion."""
 STATIC_PEAK = 0.15
-LARGE_MEAN = 0.08
-LARGE_PEAK = 0.9
+LARGE = 0.175
 """Labels: see `motion_label`."""
 
 
@@ -47,25 +54,48 @@ def still() -> FrameMotion:
 
 
 class FlowMeter:
-    """Measures frame after frame; holds only the one before."""
+    """Takes every frame in order; `motions[k]` is of the time from `times[k - 1]` to `times[k]`."""
 
     def __init__(self) -> None:
+        self.times: list[float] = []
+        self.motions: list[FrameMotion] = []
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._before: UInt8[ndarray, "h w"] | None = None
+        self._flow.setUseSpatialPropagation(False)  # A sixth faster, and small things keep theirs.
+        self._before: Picture | None = None
 
-    def add(self, luma: UInt8[ndarray, "h w"], seconds: float) -> FrameMotion:
-        """Motion since the last frame, which was `seconds` ago."""
-        before, self._before = self._before, luma
-        if before is None or seconds <= 0 or np.array_equal(before, luma):
-            return still()
-        flow = np.asarray(self._flow.calc(before, luma, np.zeros((*luma.shape, 2), np.float32)))
-        camera = _camera_flow(flow)
-        height = luma.shape[0]
-        own = flow - camera
-        speed = np.linalg.norm(own, axis=2)
-        moves = speed > max(MOVING_PIXELS, MOVING_SPEED * seconds * height)
-        velocity, share = _gather(own / (seconds * height), moves)
-        camera_speed = float(np.linalg.norm(camera, axis=2).mean()) / (seconds * height)
+    def add(self, picture: Picture) -> None:
+        """The next frame; left out when it comes too soon after the one before."""
+        if self.times and picture.t - self.times[-1] < MIN_STEP_SECONDS:
+            return
+        before, self._before = self._before, picture
+        self.times.append(picture.t)
+        if before is None or cv2.norm(before.small, picture.small, cv2.NORM_INF) <= UNCHANGED:
+            self.motions.append(still())
+        else:
+            self.motions.append(self._motion(before.luma, picture.luma, picture.t - before.t))
+
+    def cut(self, t: float) -> None:
+        """A new shot begins at `t`: what differs across a cut is no motion."""
+        at = int(np.searchsorted(self.times, t - 1e-6))
+        if at < len(self.motions):
+            self.motions[at] = still()
+
+    def _motion(
+        self, before: UInt8[ndarray, "h w"], luma: UInt8[ndarray, "h w"], seconds: float
+    ) -> FrameMotion:
+        height, width = luma.shape
+        found = self._flow.calc(before, luma, np.zeros((height, width, 2), np.float32))
+        size = max(1, width // FLOW_STEP), max(1, height // FLOW_STEP)
+        flow = np.asarray(cv2.resize(np.asarray(found), size, interpolation=cv2.INTER_LINEAR))
+        heights = seconds * height
+        camera, camera_speed = camera_flow(flow, FLOW_STEP), 0.0
+        if camera is not None:
+            flow = flow - camera
+            camera_speed = cv2.mean(cv2.magnitude(camera[..., 0], camera[..., 1]))[0] / heights
+        moves = cv2.magnitude(flow[..., 0], flow[..., 1]) > max(
+            MOVING_PIXELS, MOVING_SPEED * heights
+        )
+        velocity, share = _gather(flow / heights, moves)
         return FrameMotion(velocity, share, camera_speed)
 
 
@@ -82,30 +112,14 @@ def motion(frames: list[FrameMotion]) -> Motion:
 
 
 def motion_label(measured: Motion) -> str:
-    """static, small or large: how much moves by itself, not the camera."""
+    """static, small or large: how much moves by itself, not the camera. What is large moves fast
+    somewhere and much in all: the geometric mean of both decides.
+    """
     if measured.peak < STATIC_PEAK:
         return "static"
-    if measured.mean > LARGE_MEAN or measured.peak > LARGE_PEAK:
+    if np.sqrt(measured.mean * measured.peak) > LARGE:
         return "large"
     return "small"
-
-
-def _camera_flow(flow: Float[ndarray, "h w 2"]) -> Float[ndarray, "h w 2"]:
-    """The flow that a pan, zoom or roll alone would give: a robust fit over a coarse lattice."""
-    height, width = flow.shape[:2]
-    rows, columns = np.mgrid[4:height:8, 4:width:8]
-    points = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32)
-    moved = points + flow[rows.ravel(), columns.ravel()]
-    found, _ = cv2.estimateAffinePartial2D(
-        points, moved, method=cv2.RANSAC, ransacReprojThreshold=0.75, maxIters=200
-    )
-    fit = np.asarray(found)
-    if fit.shape != (2, 3):  # OpenCV answers None where no fit has support.
-        return np.zeros_like(flow)
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    shift_x = fit[0, 0] * x + fit[0, 1] * y + fit[0, 2] - x
-    shift_y = fit[1, 0] * x + fit[1, 1] * y + fit[1, 2] - y
-    return np.stack([shift_x, shift_y], axis=2).astype(np.float32)
 
 
 def _gather(

@@ -23,6 +23,7 @@ from scenedetect.detectors import AdaptiveDetector
 from avdata import storage
 from avdata.pipeline.measure.dissolves import Transition, correlation, dissolves
 from avdata.pipeline.measure.transnet import TransNet
+from avdata.pipeline.media.stream import Picture
 
 PROPOSED_RATIO = 2.0
 """A change this many times those around it is looked at; PySceneDetect's own 3 is for a detector
@@ -40,8 +41,6 @@ EMPTY_STD = 4.0
 MAX_FADE_SECONDS = 2.0
 """Of one side of a fade."""
 THUMBNAIL = (32, 18)
-DETECTOR_WIDTH = 160
-"""The detector sees this many columns: it averages over the picture and needs no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +73,18 @@ class ShotFinder:
         self._thumbnails: list[UInt8[ndarray, " d"]] = []
         self._proposed: list[int] = []
 
-    def add(self, t: float, image: UInt8[ndarray, "h w 3"]) -> None:
-        """The next frame, RGB, shown from `t`."""
+    def add(self, picture: Picture) -> None:
+        """The next frame."""
         index = len(self._times)
-        self._times.append(t)
+        self._times.append(picture.t)
         if self._transnet is not None:
-            self._transnet.add(image)
+            self._transnet.add(picture)
             return
-        size = (DETECTOR_WIDTH, max(2, round(DETECTOR_WIDTH * image.shape[0] / image.shape[1])))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        bgr = np.ascontiguousarray(small[..., ::-1])
-        found = self._detector.process_frame(FrameTimecode(index, self._fps), bgr)
+        grey = cv2.cvtColor(picture.small, cv2.COLOR_GRAY2BGR)
+        found = self._detector.process_frame(FrameTimecode(index, self._fps), grey)
         self._proposed.extend(cut.frame_num for cut in found)
-        luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        self._thumbnails.append(cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA).ravel())
+        thumbnail = cv2.resize(picture.small, THUMBNAIL, interpolation=cv2.INTER_AREA)
+        self._thumbnails.append(thumbnail.ravel())
 
     def finish(self) -> list[Transition]:
         """In order, none touching another, after the last frame."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
@@ -20,7 +19,7 @@ from avdata.pipeline.measure.audio import Heard, listened
 from avdata.pipeline.measure.contact import contacts
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.looks import Looker
-from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, still
+from avdata.pipeline.measure.motion import FlowMeter, motion, still
 from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
 from avdata.pipeline.measure.technical import (
     FrameExposure,
@@ -34,7 +33,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Sourc
 
 T = TypeVar("T")
 
-VERSION = 3
+VERSION = 4
 """Raise when a measurement changes; every part made before is then made again."""
 DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
 """Flags that explain why a source is too short, the likeliest first."""
@@ -82,7 +81,7 @@ class _Tracks:
 
     times: Float[ndarray, " n"]
     exposures: list[FrameExposure]
-    motions: list[FrameMotion]
+    meter: FlowMeter
     events: list[ContactEvent]
     shots: list[tuple[float, float]]
     heard: Heard | None
@@ -120,28 +119,26 @@ def clip_starts(low: float, high: float, config: IngestConfig, *, at_end: bool) 
 
 def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
     exposures: list[FrameExposure] = []
-    motions: list[FrameMotion] = []
     meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps, settings)
-    looker, before, last = Looker(), None, 0.0
+    looker, before = Looker(), None
     for picture in stream.pictures():
-        luma = cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
-        exposures.append(frame_exposure(luma, before))
-        motions.append(meter.add(luma, picture.t - last))
-        finder.add(picture.t, picture.image)
-        looker.add(picture.t, luma)
-        before, last = luma, picture.t
+        exposures.append(frame_exposure(picture, before))
+        meter.add(picture)
+        finder.add(picture)
+        looker.add(picture.t, picture.luma)
+        before = picture
     heard, times = listened(stream), stream.times
     onsets_s = [] if heard is None else heard.onsets_s
     transitions = finder.finish()
-    for cut in (one.end for one in transitions):  # What differs across a cut is no motion.
-        motions[cut] = still()
+    for cut in (one.end for one in transitions):
+        meter.cut(times[cut])
         exposures[cut] = replace(exposures[cut], change=np.inf)
     spans = shots(times.tolist(), stream.end, transitions)
     return _Tracks(
         times=times,
         exposures=exposures,
-        motions=motions,
-        events=[event for span in spans for event in _contacts(span, onsets_s, times, motions)],
+        meter=meter,
+        events=[event for span in spans for event in _contacts(span, onsets_s, meter)],
         shots=spans,
         heard=heard,
         looker=looker,
@@ -150,24 +147,22 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
 
 
 def _contacts(
-    span: tuple[float, float],
-    onsets_s: list[float],
-    times: Float[ndarray, " n"],
-    motions: list[FrameMotion],
+    span: tuple[float, float], onsets_s: list[float], meter: FlowMeter
 ) -> list[ContactEvent]:
     """Of one shot: nothing of another shot bears on them."""
-    low, high = span
-    heard = [t for t in onsets_s if low <= t < high]
-    inside = (times >= low - 1e-6) & (times < high - 1e-6)
-    return contacts(heard, times[inside], _chosen(motions, inside))
+    heard = [t for t in onsets_s if span[0] <= t < span[1]]
+    times = np.array(meter.times)
+    inside = _inside(times, *span)
+    return contacts(heard, times[inside], _chosen(meter.motions, inside))
 
 
 def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:
     end = start + config.clip_seconds
-    inside = (tracks.times >= start - 1e-6) & (tracks.times < end - 1e-6)
+    inside = _inside(tracks.times, start, end)
     if not inside.any():  # A still held longer than the clip: the frame on screen is its picture.
         inside[np.searchsorted(tracks.times, start, side="right") - 1] = True
-    moved = motion(_chosen(tracks.motions, inside))
+    flows = _chosen(tracks.meter.motions, _inside(np.array(tracks.meter.times), start, end))
+    moved = motion(flows or [still()])
     heard = None if tracks.heard is None else tracks.heard.audio(start, end)
     looks = tracks.looker.between(start, end)
     events = [_shifted(event, start) for event in tracks.events if start <= event.t < end]
@@ -198,6 +193,11 @@ def _shifted(event: ContactEvent, start: float) -> ContactEvent:
     return replace(
         event, t=event.t - start, t_audio=event.t_audio - start, t_video=event.t_video - start
     )
+
+
+def _inside(times: Float[ndarray, " n"], start: float, end: float) -> Bool[ndarray, " n"]:
+    inside: Bool[ndarray, " n"] = (times >= start - 1e-6) & (times < end - 1e-6)
+    return inside
 
 
 def _chosen(values: list[T], inside: Bool[ndarray, " n"]) -> list[T]:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy import ndarray
 
 from avdata.pipeline.measure.borders import border_share, letterbox_share
 from avdata.pipeline.measure.looks import Look, mean_sharpness
+from avdata.pipeline.media.stream import Picture
 from avdata.pipeline.record import Media, Source, Technical
 
 BLACK_LUMA = 0.06
@@ -32,15 +33,14 @@ class FrameExposure:
     """
 
 
-def frame_exposure(
-    luma: UInt8[ndarray, "h w"], before: UInt8[ndarray, "h w"] | None
-) -> FrameExposure:
+def frame_exposure(picture: Picture, before: Picture | None) -> FrameExposure:
     """Numbers of one frame, luma in 0..1."""
     change = np.inf
     if before is not None:
-        apart = cv2.absdiff(luma, before).astype(np.float32)
+        apart = cv2.absdiff(picture.small, before.small).astype(np.float32)
         change = float(cv2.resize(apart, CELLS, interpolation=cv2.INTER_AREA).max()) / 255
-    return FrameExposure(float(luma.mean()) / 255, float(luma.std()) / 255, change)
+    mean, spread = cv2.meanStdDev(picture.luma)
+    return FrameExposure(mean.item() / 255, spread.item() / 255, change)
 
 
 def technical(

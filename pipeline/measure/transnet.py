@@ -8,13 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from avdata.errors import UsageError
 from avdata.pipeline.measure.dissolves import Transition
+from avdata.pipeline.media.stream import Picture
 
 WINDOW, EDGE = 100, 25
 HEIGHT, WIDTH = 27, 48
@@ -27,9 +27,9 @@ class TransNet:
         self._session = _session(path)
         self._frames: list[UInt8[ndarray, "h w 3"]] = []
 
-    def add(self, image: UInt8[ndarray, "h w 3"]) -> None:
-        """The next frame, RGB."""
-        self._frames.append(cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+    def add(self, picture: Picture) -> None:
+        """The next frame."""
+        self._frames.append(picture.rgb(HEIGHT, WIDTH))
 
     def transitions(self) -> list[Transition]:
         """As the authors read the network: the first frame of a run still belongs to the shot."""

@@ -20,6 +20,7 @@ from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded
 from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
 from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
+from avdata.pipeline.media.luma import scaled_luma, shrunk
 from avdata.pipeline.media.priming import SoundStart
 from avdata.pipeline.media.sound import SoundTrack
 from avdata.pipeline.record import Media
@@ -30,10 +31,24 @@ ANALYSIS_LONGER_SIDE = 320
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One frame at analysis size, upright RGB (h, w, 3)."""
+    """One frame."""
 
     t: float
-    image: NDArray[np.uint8]
+    luma: NDArray[np.uint8]
+    """(h, w) upright at analysis size, 0 black to 255 white."""
+    small: NDArray[np.uint8]
+    """(h / 4, w / 4) of the same: means over blocks, with less noise."""
+    frame: av.VideoFrame
+
+    @classmethod
+    def of(cls, t: float, frame: av.VideoFrame, height: int, width: int) -> "Picture":
+        """Of a decoded frame, at analysis size."""
+        luma = scaled_luma(frame, height, width)
+        return cls(t, luma, shrunk(luma, max(1, height // 4), max(1, width // 4)), frame)
+
+    def rgb(self, height: int, width: int) -> NDArray[np.uint8]:
+        """(height, width, 3) upright; made when asked for, as it costs more than the luma."""
+        return scaled(self.frame, height, width)
 
 
 @contextmanager
@@ -177,7 +192,7 @@ class SourceStream:
             raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
         self._last_duration = frame_seconds(frame, self._video, t - last)
         self._times.append(t)
-        yield Picture(t, scaled(frame, *self._size))
+        yield Picture.of(t, frame, *self._size)
 
     def _flags(self, declared: float | None) -> list[str]:
         unreadable = [s for s in self._container.streams.audio if s.codec_context is None]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from avdata.encoders.defaults import Encoders
+from avdata.encoders.choice import Encoders
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, RunError, UsageError
 from avdata.pipeline.media.clip import ClipMedia, read_clip

@@ -1,12 +1,11 @@
 """A corpus of small videos with exact truth: `generate(out, WorldConfig())`.
 
-Video i depends on its kind, the seed, i and the format of the picture, on nothing else, so a
-corpus grows by asking for more and a killed run goes on where it stopped.
+Video i depends on its kind, the seed, i, its variants and the format of the picture, on nothing
+else, so a corpus grows by asking for more and a killed run goes on where it stopped.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +17,21 @@ from avdata.config import from_plain, to_plain
 from avdata.errors import ConfigError
 from avdata.pipeline.media.write import write_mp4
 from avdata.pipeline.world import render, sound
-from avdata.pipeline.world.scene import (
-    SAMPLE_RATE,
-    Contact,
-    Shot,
-    Span,
-    Trajectory,
-    Truth,
-    Video,
-)
+from avdata.pipeline.world.distractors import SOUNDS
+from avdata.pipeline.world.motion import motion_class
+from avdata.pipeline.world.observe import Observed, contacts, observed
+from avdata.pipeline.world.scene import SAMPLE_RATE, Shot, Span
 from avdata.pipeline.world.scenes import KINDS, draw
+from avdata.pipeline.world.soundtrack import Heard, hear, layered
+from avdata.pipeline.world.truth import Contact, Truth, Video
+from avdata.pipeline.world.variable_rate import write_variable_mp4
+from avdata.pipeline.world.variants import Chosen, VariantShares, chosen, filmed
 from avdata.progress import progress
 
-VERSION = 1
-"""Raise when the same configuration gives other videos."""
+MAX_DONORS = 100
+"""Videos that are tried for a wrong sound."""
+VERSION = 2
+"""Raise when the same configuration gives other videos or other truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class WorldConfig:
     width: int = 240
     fps: int = 24
     seconds: float = 4.5
+    variants: VariantShares = field(default_factory=VariantShares)
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
@@ -60,10 +61,18 @@ class WorldConfig:
         """Of video `index`."""
         return self.kinds[index % len(self.kinds)]
 
+    def chosen(self, index: int) -> Chosen:
+        """The variants that video `index` is to have."""
+        return chosen(self.variants, self.kind(index), self.seed, index)
+
     def digest(self, index: int) -> str:
         """Of all that video `index` depends on."""
         shape = [self.height, self.width, self.fps, self.seconds]
-        return storage.digest_json([VERSION, self.kind(index), self.seed, index, *shape])
+        names = self.chosen(index).names
+        # A wrong sound comes from another video of the same kind, which the kinds decide.
+        kinds = [len(self.kinds)] if "wrong_sound" in names else []
+        drawn = [self.kind(index), self.seed, index, *kinds, *names]
+        return storage.digest_json([VERSION, *drawn, *shape])
 
 
 def generate(out: Path, config: WorldConfig) -> list[Path]:
@@ -75,7 +84,7 @@ def generate(out: Path, config: WorldConfig) -> list[Path]:
             path = out / f"{config.kind(index)}-{index:06d}.mp4"
             if not _finished(path, config.digest(index)):
                 video = make(config, index)
-                write_mp4(path, video.frames, config.fps, video.samples, SAMPLE_RATE)
+                _write(path, video)
                 # The truth comes last: where it is, the video is.
                 storage.write_json(truth_path(path), to_plain(video.truth))
             paths.append(path)
@@ -85,13 +94,22 @@ def generate(out: Path, config: WorldConfig) -> list[Path]:
 
 def make(config: WorldConfig, index: int) -> Video:
     """Video `index`, always the same; its sound is as long as its frames are shown."""
-    kind = config.kind(index)
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((config.seed, index))))
-    span = Span(round(config.seconds * config.fps), config.fps, config.width / config.height)
-    shots = draw(kind, span, rng)
-    truth = _truth(config, index, span, shots)
+    scene, variants = _scene(config, index), config.chosen(index)
+    shots = filmed(scene.shots, variants)
+    seen = observed(shots)
+    step = len(config.kinds)  # To the next of the same kind.
+    donors = (
+        (donor, contacts(_scene(config, donor).shots))
+        for donor in range(index + step, index + 1 + step * MAX_DONORS, step)
+    )
+    heard = hear(seen.contacts, variants, scene.span.seconds, donors)
     frames = [render.frames(shot, config.height, config.width) for shot in shots]
-    return Video(np.concatenate(frames), _sound(truth, span, rng), truth)
+    if heard.sound_of is None:
+        samples = _sound(scene, heard.contacts)
+    else:
+        samples = _sound(_scene(config, heard.sound_of), heard.donor)
+    truth = _truth(config, index, seen, heard)
+    return Video(np.concatenate(frames), layered(samples, heard), truth)
 
 
 def truth_path(video: Path) -> Path:
@@ -104,6 +122,15 @@ def read_truth(path: Path) -> Truth:
     return from_plain(Truth, json.loads(path.read_text()), str(path))
 
 
+def _write(path: Path, video: Video) -> None:
+    truth = video.truth
+    numbers = [round(t * truth.fps) for t in truth.frame_times]
+    if len(numbers) == numbers[-1] + 1:
+        write_mp4(path, video.frames, truth.fps, video.samples, SAMPLE_RATE)
+    else:
+        write_variable_mp4(path, video.frames, numbers, truth.fps, video.samples)
+
+
 def _finished(path: Path, digest: str) -> bool:
     truth = truth_path(path)
     if not (path.exists() and truth.exists()):
@@ -114,70 +141,64 @@ def _finished(path: Path, digest: str) -> bool:
         return False
 
 
-def _sound(truth: Truth, span: Span, rng: np.random.Generator) -> Float32[ndarray, "2 m"]:
-    num_samples = round(span.num_frames * SAMPLE_RATE / span.fps)
-    if truth.silent:
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What happens in a video, before any variant."""
+
+    kind: str
+    span: Span
+    shots: tuple[Shot, ...]
+    rng: np.random.Generator
+    """Its sound is drawn from what is left."""
+
+
+def _scene(config: WorldConfig, index: int) -> _Scene:
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((config.seed, index))))
+    span = Span(round(config.seconds * config.fps), config.fps, config.width / config.height)
+    kind = config.kind(index)
+    return _Scene(kind, span, draw(kind, span, rng), rng)
+
+
+def _sound(scene: _Scene, heard: list[Contact]) -> Float32[ndarray, "2 m"]:
+    num_samples = round(scene.span.num_frames * SAMPLE_RATE / scene.span.fps)
+    if scene.kind == "silent":
         return sound.silence(num_samples)
-    if truth.kind == "slide":
-        return sound.hum(num_samples, rng)
-    radii = {ball.body: ball.radius for ball in truth.trajectories}
-    return sound.impacts(truth.contacts, radii, num_samples, rng)
+    if scene.kind == "slide":
+        return sound.hum(num_samples, scene.rng)
+    balls = [ball for shot in scene.shots for ball in shot.balls]
+    radii = {body: ball.radius for body, ball in enumerate(balls)}
+    return sound.impacts(heard, radii, num_samples, scene.rng)
 
 
-def _truth(config: WorldConfig, index: int, span: Span, shots: Sequence[Shot]) -> Truth:
-    kind, begin, bodies = config.kind(index), 0, 0
-    edges: list[tuple[float, float]] = []
-    contacts: list[Contact] = []
-    trajectories: list[Trajectory] = []
-    for number, shot in enumerate(shots):
-        contacts += _contacts(shot, number, begin / span.fps, bodies)
-        trajectories += _trajectories(shot, number, bodies)
-        end = begin + shot.span.num_frames
-        edges.append((begin / span.fps, end / span.fps))
-        begin, bodies = end, bodies + len(shot.balls)
+def _truth(config: WorldConfig, index: int, seen: Observed, heard: Heard) -> Truth:
+    kind, silent = config.kind(index), config.kind(index) == "silent"
+    impulses = heard.impulses
+    happened = {
+        "occlusion": bool(seen.passages),
+        "wrong_sound": heard.sound_of is not None,
+        "distractors": any(impulse.sound in SOUNDS for impulse in impulses),
+    }
+    names = [name for name in config.chosen(index).names if happened.get(name, True)]
     return Truth(
         kind=kind,
         seed=config.seed,
         index=index,
         config_digest=config.digest(index),
+        variants=names,
         fps=config.fps,
-        seconds=span.seconds,
-        shots=edges,
-        contacts=contacts,
-        trajectories=trajectories,
-        motion="static" if kind == "slide" else "moving",
-        silent=kind == "silent",
+        seconds=seen.shots[-1][1],
+        frame_times=seen.frame_times,
+        shots=seen.shots,
+        contacts=[replace(c, t_heard=None) for c in heard.contacts] if silent else heard.contacts,
+        trajectories=seen.trajectories,
+        passages=seen.passages,
+        camera_xs=seen.camera_xs,
+        camera_ys=seen.camera_ys,
+        area_speeds=seen.area_speeds,
+        top_speeds=seen.top_speeds,
+        motion=motion_class(np.array(seen.area_speeds), np.array(seen.top_speeds)),
+        silent=silent,
+        sound_lag_ms=heard.lag_ms,
+        sound_of=heard.sound_of,
+        other_impulses=impulses,
     )
-
-
-def _contacts(shot: Shot, number: int, begin: float, bodies: int) -> list[Contact]:
-    contacts = []
-    for impact in shot.impacts:
-        x = (impact.x - shot.pan * impact.t) / shot.span.aspect
-        contacts.append(
-            Contact(
-                t=begin + impact.t,
-                shot=number,
-                x=x,
-                y=impact.y,
-                impulse=impact.impulse,
-                material=shot.balls[impact.body].material,
-                body=bodies + impact.body,
-                on_screen=0 <= x <= 1 and 0 <= impact.y <= 1,
-            )
-        )
-    return contacts
-
-
-def _trajectories(shot: Shot, number: int, bodies: int) -> list[Trajectory]:
-    return [
-        Trajectory(
-            body=bodies + body,
-            shot=number,
-            material=ball.material,
-            radius=ball.radius,
-            xs=((track[:, 0] - shot.pan * shot.span.times) / shot.span.aspect).tolist(),
-            ys=track[:, 1].tolist(),
-        )
-        for body, (ball, track) in enumerate(zip(shot.balls, shot.tracks, strict=True))
-    ]

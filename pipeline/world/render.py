@@ -39,22 +39,25 @@ Image = Float[ndarray, "h w 3"]
 
 
 def frames(shot: Shot, height: int, width: int) -> UInt8[ndarray, "n h w 3"]:
-    """All frames of a shot, RGB."""
-    way = abs(shot.pan) * shot.span.seconds
-    scenery = _scenery(shot, height, width + int(way * height) + 2)
-    # Panning to the left begins at the right end of the scenery.
-    begin = way if shot.pan < 0 else 0.0
+    """All frames of a shot that are in the file, RGB."""
+    camera = shot.camera.at(np.append(shot.span.times, shot.span.seconds))
+    corner, way = camera.min(axis=0), np.ptp(camera, axis=0)
+    scenery = _scenery(shot, height, width, corner, way)
     pictures = []
-    for k, t in enumerate(shot.span.times.tolist()):
-        left = shot.pan * t
-        image = _window(scenery, (begin + left) * height, width)
-        places = [(track[k, 0] - left, track[k, 1], track[k, 2]) for track in shot.tracks]
+    for k, (left, top) in enumerate(camera[:-1].tolist()):
+        column, row = ((left, top) - corner) * height
+        image = _window(scenery, column, row, (height, width))
+        places = [(track[k, 0] - left, track[k, 1] - top, track[k, 2]) for track in shot.tracks]
         for ball, (x, y, _) in zip(shot.balls, places, strict=True):
-            _shade_floor(image, ball, x, y, shot.room.floor)
+            _shade_floor(image, ball, x, y, shot.room.floor - top)
         if shot.pivot is not None:
-            _draw_string(image, shot.pivot, places[-1][:2])
+            pivot = (shot.pivot[0] - left, shot.pivot[1] - top)
+            _draw_string(image, pivot, places[-1][:2])
         for ball, place in zip(shot.balls, places, strict=True):
             draw_ball(image, ball, *place)
+        if shot.occluder is not None:
+            middle = shot.occluder.at(shot.span.times[k : k + 1])[0] - left
+            _draw_column(image, middle, shot.occluder.width)
         pictures.append((255 * image.clip(0, 1) + 0.5).astype(np.uint8))
     return np.stack(pictures)
 
@@ -90,13 +93,27 @@ def _draw_string(image: Image, top: tuple[float, float], end: tuple[float, float
     image[...] = _blend(image, np.array([0.25, 0.22, 0.2]), mask / 255)
 
 
-def _scenery(shot: Shot, height: int, width: int) -> Image:
-    """All that stands still, as wide as the camera sees of it in the whole shot."""
+def _draw_column(image: Image, middle: float, width: float) -> None:
+    """A grey column whose pattern goes with it."""
+    height = image.shape[0]
+    x = ((np.arange(image.shape[1]) + 0.5) / height - middle)[None, :]
+    y = ((np.arange(height) + 0.5) / height)[:, None]
+    level = 0.45 + 0.05 * np.sin(50 * x) * np.sin(43 * y) + 0.06 * np.sin(17 * x + 23 * y)
+    column = np.repeat(level[..., None], 3, axis=2)
+    image[...] = _blend(image, column, _inside((width / 2 - np.abs(x)) * height) * np.ones_like(y))
+
+
+def _scenery(
+    shot: Shot, height: int, width: int, corner: Float[ndarray, "2"], way: Float[ndarray, "2"]
+) -> Image:
+    """All that stands still, from `corner` on, as large as the camera sees of it in the shot."""
     rng = np.random.default_rng(shot.look.seed)
+    columns = width + int(way[0] * height) + 2
+    rows = height + (int(way[1] * height) + 2 if way[1] > 0 else 0)
     if shot.look.slide:
-        return _slide(rng, shot.look, height, width)
-    x = (np.arange(width) + 0.5)[None, :] / height
-    y = (np.arange(height) + 0.5)[:, None] / height
+        return _slide(rng, shot.look, rows, columns)
+    x = corner[0] + (np.arange(columns) + 0.5)[None, :] / height
+    y = corner[1] + (np.arange(rows) + 0.5)[:, None] / height
     edge = shot.room.floor - SKIRTING
     wall = np.array(shot.look.wall) * (1.08 - 0.22 * y)[..., None]
     floor = np.array(shot.look.floor) * (0.86 + 0.5 * (y - edge))[..., None]
@@ -104,7 +121,7 @@ def _scenery(shot: Shot, height: int, width: int) -> Image:
     for side, beyond in ((shot.room.left, -1), (shot.room.right, 1)):
         stands = _inside(beyond * (x - side) * height) * np.ones_like(y)
         room = _blend(room, 0.6 * np.array(shot.look.floor), stands)
-    room *= _texture(rng, height, width)[..., None]
+    room *= _texture(rng, rows, columns)[..., None]
     return room
 
 
@@ -136,12 +153,16 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> Float[ndarray
     return texture
 
 
-def _window(scenery: Image, left: float, width: int) -> Image:
-    """`width` columns from column `left` on, which may lie between two."""
-    whole = int(left)
-    here, next_to_it = (scenery[:, k : k + width] for k in (whole, whole + 1))
-    # Between two columns, not among four: nothing in the texture is finer than several pixels.
-    between: Image = here + (left - whole) * (next_to_it - here)
+def _window(scenery: Image, column: float, row: float, size: tuple[int, int]) -> Image:
+    """(height, width) pixels from a place on that may lie between pixels."""
+    height, width = size
+    # Between two pixels, not among four: nothing in the texture is finer than several pixels.
+    left, top = int(column), int(row)
+    here, next_to_it = (scenery[top : top + height + 1, k : k + width] for k in (left, left + 1))
+    across: Image = here + (column - left) * (next_to_it - here)
+    if len(scenery) == height:
+        return across
+    between: Image = across[:-1] + (row - top) * (across[1:] - across[:-1])
     return between
 
 

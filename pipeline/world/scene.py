@@ -1,14 +1,14 @@
-"""Records of the small world: balls, rooms, shots, and the truth that is written beside a video.
+"""Records of the small world: balls, rooms, cameras, shots.
 
 Lengths are picture heights, times seconds, y grows downwards as in a picture; x = 0 is the left
-edge of the picture at the start of a shot. Only the truth is in fractions of width and height.
+edge of the picture while the camera is at (0, 0).
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 SAMPLE_RATE = 44_100
@@ -103,6 +103,8 @@ class Span:
     fps: int
     aspect: float
     """Width of the picture in heights."""
+    kept: tuple[int, ...] | None = None
+    """The frames that are in the file, in order; None for all. The first and the last always."""
 
     @property
     def seconds(self) -> float:
@@ -111,8 +113,67 @@ class Span:
 
     @property
     def times(self) -> Float[ndarray, " n"]:
-        """Of the frames, from the start of the shot."""
-        return np.arange(self.num_frames) / self.fps
+        """Of the frames in the file, from the start of the shot."""
+        numbers = np.arange(self.num_frames) if self.kept is None else np.array(self.kept)
+        times: Float[ndarray, " n"] = numbers / self.fps
+        return times
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """One sine of a camera's shake."""
+
+    amplitude: float
+    hz: float
+    phase: float
+
+    def at(self, times: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+        """Its value."""
+        return self.amplitude * np.sin(2 * np.pi * self.hz * times + self.phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Where the upper left corner of the picture is."""
+
+    start: float = 0.0
+    """x at the start of the shot, shake apart."""
+    pan: float = 0.0
+    """Heights per second, to the right."""
+    shake_x: tuple[Wave, ...] = ()
+    shake_y: tuple[Wave, ...] = ()
+
+    def at(self, times: Float[ndarray, " n"]) -> Float[ndarray, "n 2"]:
+        """x and y at times from the start of the shot."""
+        x = self.start + self.pan * times
+        y = np.zeros_like(times)
+        for wave in self.shake_x:
+            x = x + wave.at(times)
+        for wave in self.shake_y:
+            y = y + wave.at(times)
+        return np.stack([x, y], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Occluder:
+    """A column as high as the picture that passes before everything else."""
+
+    start: float
+    """x of its middle at the start of the shot."""
+    speed: float
+    """Heights per second, to the right."""
+    width: float
+
+    def at(self, times: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+        """x of its middle at times from the start of the shot."""
+        return self.start + self.speed * times
+
+    def covers(
+        self, x: Float[ndarray, " n"], times: Float[ndarray, " n"], radius: float = 0.0
+    ) -> Bool[ndarray, " n"]:
+        """Whether it hides all from x - radius to x + radius."""
+        covered: Bool[ndarray, " n"] = np.abs(x - self.at(times)) + radius < self.width / 2
+        return covered
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,75 +187,12 @@ class Shot:
     tracks: tuple[Float[ndarray, "n 3"], ...] = ()
     """x, y and angle (radians, clockwise) of each ball at each frame."""
     impacts: tuple[Impact, ...] = ()
-    pan: float = 0.0
-    """Speed of the camera in heights per second, to the right."""
+    camera: Camera = Camera()
     pivot: tuple[float, float] | None = None
     """Where the string of the last ball is fastened."""
+    occluder: Occluder | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """An impact as the picture has it."""
-
-    t: float
-    """From the start of the video."""
-    shot: int
-    x: float
-    """Fraction of the width; outside 0..1 when it happens beside the picture."""
-    y: float
-    """Fraction of the height."""
-    impulse: float
-    """1 stops a rubber ball of the usual radius that moves a height a second."""
-    material: str
-    """Of the ball that rings, which is `body`."""
-    body: int
-    on_screen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """A ball in the picture, camera included."""
-
-    body: int
-    """Counts over all shots."""
-    shot: int
-    material: str
-    radius: float
-    """Fraction of the height."""
-    xs: list[float]
-    """Fractions of the width at the frames of its shot; a ball that is only heard lies outside."""
-    ys: list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What happens in a video."""
-
-    kind: str
-    seed: int
-    index: int
-    config_digest: str
-    """Equal digests mean equal videos."""
-    fps: int
-    seconds: float
-    shots: list[tuple[float, float]]
-    """Start and end of each."""
-    contacts: list[Contact]
-    """In order of time; those of a silent video happen in the picture only."""
-    trajectories: list[Trajectory]
-    motion: str
-    """static or moving."""
-    silent: bool
-
-    def evident(self) -> list[Contact]:
-        """The contacts that are both seen and heard."""
-        return [contact for contact in self.contacts if contact.on_screen and not self.silent]
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """Pixels, sound at `SAMPLE_RATE` in -1..1 whose sample 0 sounds at frame 0, and the truth."""
-
-    frames: UInt8[ndarray, "n h w 3"]
-    samples: Float32[ndarray, "2 m"]
-    truth: Truth
+    def centre(self, body: int) -> Float[ndarray, "n 2"]:
+        """x and y of a ball at each frame as the camera sees it."""
+        seen: Float[ndarray, "n 2"] = self.tracks[body][:, :2] - self.camera.at(self.span.times)
+        return seen

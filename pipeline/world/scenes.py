@@ -16,7 +16,7 @@ from numpy import ndarray
 from avdata.errors import RunError
 from avdata.pipeline.world.physics import Flight, Run, simulate
 from avdata.pipeline.world.render import DARK, LIGHT, Colours
-from avdata.pipeline.world.scene import GRAVITY, MATERIALS, Ball, Look, Room, Shot, Span
+from avdata.pipeline.world.scene import GRAVITY, MATERIALS, Ball, Camera, Look, Room, Shot, Span
 
 FLOOR = 0.88
 WALL_THICKNESS = 0.04
@@ -136,8 +136,8 @@ def _distinct(shot: Shot) -> bool:
 
 def _framed(shot: Shot) -> bool:
     """Every ball is wholly inside the picture or wholly beside it, and stays so."""
-    for ball, track in zip(shot.balls, shot.tracks, strict=True):
-        x, y = track[:, 0] - shot.pan * shot.span.times, track[:, 1]
+    for body, ball in enumerate(shot.balls):
+        x, y = shot.centre(body).T
         aside = (x < -ball.radius) | (x > shot.span.aspect + ball.radius)
         across = (x > ball.radius) & (x < shot.span.aspect - ball.radius)
         inside = across & (y > ball.radius) & (y < 1 - ball.radius)
@@ -179,7 +179,7 @@ def _filmed(
     run: Run, span: Span, room: Room, look: Look, balls: tuple[Ball, ...], speed: float = 0.0
 ) -> Shot:
     tracks = tuple(run.track(body, span.times) for body in range(len(balls)))
-    return Shot(span, room, look, balls, tracks, tuple(run.impacts), speed)
+    return Shot(span, room, look, balls, tracks, tuple(run.impacts), Camera(pan=speed))
 
 
 def _roll(span: Span, ball: Ball, rng: np.random.Generator) -> Float[ndarray, "n 3"]:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
-from avdata.pipeline.world.scene import MATERIALS, SAMPLE_RATE, USUAL_RADIUS, Contact
+from avdata.pipeline.world.scene import MATERIALS, SAMPLE_RATE, USUAL_RADIUS
+from avdata.pipeline.world.truth import Contact
 
 ATTACK_SECONDS = 0.0012
 ATTACK_LEVEL = 0.6
@@ -30,15 +31,29 @@ def impacts(
     num_samples: int,
     rng: np.random.Generator,
 ) -> Float32[ndarray, "2 m"]:
-    """All contacts over a faint noise; `radii` by body, in heights."""
+    """All contacts that are heard over a faint noise; `radii` by body, in heights."""
     mix = NOISE_AMPLITUDE * rng.standard_normal((2, num_samples))
     for contact in contacts:
-        begin = round(contact.t * SAMPLE_RATE)
+        # Those that are not heard are drawn, too: the others do not depend on them.
         ring = strike(contact.material, radii[contact.body], contact.impulse, rng)
+        if contact.t_heard is None:
+            continue
+        begin = round(contact.t_heard * SAMPLE_RATE)
         ring = ring[: max(0, num_samples - begin)]
-        mix[:, begin : begin + len(ring)] += _gains(contact.x)[:, None] * ring
+        mix[:, begin : begin + len(ring)] += gains(contact.x)[:, None] * ring
+    return limited(mix)
+
+
+def limited(mix: Float[ndarray, "2 m"]) -> Float32[ndarray, "2 m"]:
+    """Quieter as a whole where its peak would be over `PEAK`."""
     loudest = float(np.abs(mix).max(initial=0.0))
     return (mix * min(1.0, PEAK / max(loudest, PEAK))).astype(np.float32)
+
+
+def gains(x: float) -> Float[ndarray, "2"]:
+    """Left and right at equal power; what is outside the picture sounds from its edge."""
+    angle = (0.1 + 0.8 * min(1.0, max(0.0, x))) * math.pi / 2
+    return np.array([math.cos(angle), math.sin(angle)])
 
 
 def hum(num_samples: int, rng: np.random.Generator) -> Float32[ndarray, "2 m"]:
@@ -76,9 +91,3 @@ def strike(
     amplitude = USUAL_AMPLITUDE * math.sqrt(impulse / USUAL_IMPULSE)
     struck: Float[ndarray, " m"] = amplitude * (rings @ 0.7**order + ATTACK_LEVEL * burst)
     return struck
-
-
-def _gains(x: float) -> Float[ndarray, "2"]:
-    """Left and right at equal power; what is outside the picture sounds from its edge."""
-    angle = (0.1 + 0.8 * min(1.0, max(0.0, x))) * math.pi / 2
-    return np.array([math.cos(angle), math.sin(angle)])

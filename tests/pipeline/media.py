@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
 
+from avdata.pipeline.media.stream import Picture
+
 HEIGHT, WIDTH = 64, 96
 RATE = 44_100
 CLOCK = Fraction(1, 90_000)
@@ -76,6 +78,12 @@ def numbered(number: int, height: int = HEIGHT, width: int = WIDTH) -> Image:
 def number_in(image: Image) -> int:
     bars = np.array_split(image.mean(axis=(0, 2)), BITS)
     return sum(int(bar.mean() > 128) << (BITS - 1 - k) for k, bar in enumerate(bars))
+
+
+def picture(t: float, image: Image) -> Picture:
+    """As a stream gives it, at the image's own size."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    return Picture.of(t, frame, *image.shape[:2])
 
 
 def plain(level: int, height: int = HEIGHT, width: int = WIDTH) -> Image:

@@ -8,7 +8,7 @@ from numpy import ndarray
 from avdata.pipeline.measure.dissolves import Transition
 from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
 from avdata.pipeline.world.edits import edited
-from tests.pipeline.media import plain, textured, with_square
+from tests.pipeline.media import picture, plain, textured, with_square
 
 FPS = 24
 Images = list[UInt8[ndarray, "h w 3"]]
@@ -18,7 +18,7 @@ ONE, OTHER = textured(2, low=10, high=150), textured(3, low=60, high=250)
 def transitions(images: Images, config: ShotConfig | None = None) -> list[Transition]:
     finder = ShotFinder(FPS, config)
     for index, image in enumerate(images):
-        finder.add(index / FPS, image)
+        finder.add(picture(index / FPS, image))
     return finder.finish()
 
 
@@ -43,7 +43,7 @@ def test_a_cut_is_found_after_a_picture_that_stood_for_long() -> None:
     times = [k / FPS for k in range(30)] + [31 / FPS + 2 + k / FPS for k in range(30)]
     first, second = ONE, OTHER
     for k, t in enumerate(times):
-        finder.add(t, first if k < 30 else second)
+        finder.add(picture(t, first if k < 30 else second))
     assert finder.finish() == [Transition(30, 30)]
 
 

@@ -17,10 +17,9 @@ from avdata.pipeline.world.scene import (
     Ball,
     Room,
     Span,
-    Truth,
-    Video,
 )
 from avdata.pipeline.world.scenes import KINDS, draw
+from avdata.pipeline.world.truth import Truth, Video
 
 ROOM = Room(floor=0.9, left=0.0, right=1.6)
 TIMES = np.linspace(0.0, 4.0, 2001)

@@ -1,0 +1,69 @@
+"""The luma of a decoded frame at another size, upright, from the frame's first plane.
+
+Measurements need no colour, and to convert every frame to RGB costs more than to decode it.
+"""
+
+from functools import lru_cache
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from avdata.pipeline.media.geometry import scaled
+from avdata.pipeline.media.hdr import hdr, ordinary_range
+
+FULL_RANGE = 2
+"""FFmpeg's number for luma that uses all codes; otherwise 8 bits go from 16 to 235."""
+
+
+def scaled_luma(frame: av.VideoFrame, height: int, width: int) -> UInt8[ndarray, "h w"]:
+    """Of the whole frame, 0 black to 255 white; HDR in ordinary range."""
+    plane = _luma_plane(frame)
+    if plane is None:
+        return cv2.cvtColor(scaled(frame, height, width), cv2.COLOR_RGB2GRAY).astype(np.uint8)
+    tall, wide = (width, height) if frame.rotation % 180 else (height, width)
+    full = frame.color_range == FULL_RANGE or frame.format.name.startswith(("yuvj", "gray"))
+    table = _levels(frame.format.components[0].bits, full, hdr(frame))
+    small = shrunk(plane, tall, wide)
+    small = cv2.LUT(small, table) if len(table) == 256 else table[small & (len(table) - 1)]
+    # FFmpeg's rotation counts counter-clockwise, as rot90 does.
+    return np.ascontiguousarray(np.rot90(small, k=(frame.rotation // 90) % 4))
+
+
+def shrunk(picture: ndarray, height: int, width: int) -> ndarray:
+    """A picture of one channel made smaller: means over whole blocks, then between neighbours.
+
+    Exact means over fractions of pixels cost eight times as much and show nothing more.
+    """
+    step = min(picture.shape[0] // height, picture.shape[1] // width)
+    if step > 1:
+        tall, wide = picture.shape[0] // step, picture.shape[1] // step
+        whole = picture[: tall * step, : wide * step]
+        picture = cv2.resize(whole, (wide, tall), interpolation=cv2.INTER_AREA)
+    if picture.shape == (height, width):
+        return picture
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _luma_plane(frame: av.VideoFrame) -> ndarray | None:
+    """(h, w) of 8 or 16 bits, on the frame's memory; None where luma has no plane of its own."""
+    name, plane = frame.format.name, frame.planes[0]
+    planar = name.startswith(("yuv4", "yuvj4", "yuva4", "nv12", "nv21", "gray"))
+    if not planar or name.endswith("be") or plane.line_size <= 0 or "f32" in name:
+        return None
+    kind = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else "<u2")
+    rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
+    luma: ndarray = rows[: frame.height, : frame.width]
+    return luma
+
+
+@lru_cache(maxsize=16)
+def _levels(bits: int, full: bool, transfer: str | None) -> UInt8[ndarray, " codes"]:
+    """What each code of so many bits is in 0..255."""
+    codes = np.arange(1 << bits)
+    step = 1 << (bits - 8)
+    luma = codes / codes[-1] if full else (codes - 16 * step) / (219 * step)
+    luma = ordinary_range(luma.clip(0, 1), transfer)
+    return np.round(255 * luma).astype(np.uint8)
