@@ -7,7 +7,7 @@ classes, so this file is the schema; raise `VERSION` when a field changes its me
 
 from dataclasses import dataclass, field
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,16 @@ class ContactEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Sync:
+    """How late the sound of the whole source is, by what is seen and heard."""
+
+    lag_ms: float
+    """Positive when the sound is late, within a second."""
+    confidence: float
+    """0..1: by how much this delay explains more than any other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Labels:
     """Claims derived from the measurements."""
 
@@ -195,6 +205,8 @@ class Clip:
     technical: Technical
     motion: Motion
     audio: Audio | None
+    sync: Sync | None
+    """None without sound, or with too little to compare."""
     events: list[ContactEvent]
     labels: Labels
     fingerprint: Fingerprint

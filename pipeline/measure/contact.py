@@ -22,6 +22,8 @@ from avdata.pipeline.record import ContactEvent
 
 MATCH_SECONDS = 0.1
 """Web video has picture and sound apart by up to this."""
+KNOWN_SECONDS = 0.06
+"""The same, where the lag of the sound is known: a frame and a half at 24 fps."""
 MIN_JUMP = 0.35
 """Change of velocity, in heights per second, of a cell-sized thing that counts as an impact."""
 MIN_CELL_SHARE = 0.08
@@ -64,35 +66,42 @@ def jumps(frames: list[FrameMotion]) -> Jumps:
 
 
 def contacts(
-    onsets_s: list[float], times: Float[ndarray, " n"], frames: list[FrameMotion]
+    onsets_s: list[float],
+    times: Float[ndarray, " n"],
+    frames: list[FrameMotion],
+    lag_s: float | None = None,
 ) -> list[ContactEvent]:
-    """The contacts of one shot, in order of time, on the clock of `times`."""
+    """The contacts of one shot, in order of time, on the clock of `times`; `lag_s` is how late its
+    sound is, where that is known."""
     if not onsets_s or len(frames) < 4:
         return []
-    seen, steps = jumps(frames), lockstep(onsets_s, times, frames)
+    seen = jumps(frames)
     happened = np.concatenate([times[:1], times[:-1]])
-    found: list[_Candidate] = []
-    taken: set[int] = set()
-    for onset, step in zip(onsets_s, steps, strict=True):
-        near = np.flatnonzero(np.abs(happened - onset) <= MATCH_SECONDS + 1e-9)
-        near = near[[int(k) not in taken for k in near]] if len(near) else near
+    struck_s = [onset - (lag_s or 0.0) for onset in onsets_s]
+    steps = lockstep(struck_s, times, frames)
+    reach = MATCH_SECONDS if lag_s is None else KNOWN_SECONDS
+    found: dict[int, _Candidate] = {}
+    for onset, struck, step in zip(onsets_s, struck_s, steps, strict=True):
+        apart = np.abs(happened - struck)
+        near = np.flatnonzero(apart <= reach + 1e-9)
         if len(near) == 0:
             continue
         frame = int(near[np.argmax(seen.size[near])])
-        usual = float(np.median(seen.size[np.abs(happened - onset) <= 1.0])) + 1e-3
+        size, usual = float(seen.size[frame]), float(np.median(seen.size[apart <= 1.0])) + 1e-3
         one = _Candidate(
-            onset, frame, float(seen.size[frame]) / usual, step, _from_rest(seen, frame)
+            onset, frame, float(apart[frame]), size / usual, step, _from_rest(seen, frame)
         )
-        if one.locked or (one.ratio >= STAND_OUT and seen.size[frame] >= MIN_JUMP):
-            taken.add(frame)
-            found.append(one)
+        stands_out = one.ratio >= STAND_OUT and size >= MIN_JUMP
+        # One change is heard once, by the onset nearest to it.
+        if (one.locked or stands_out) and not (frame in found and found[frame].apart < one.apart):
+            found[frame] = one
     # In step, but most start from rest: nothing strikes, a light flashes or a gun recoils.
-    struck = sum(one.locked and not one.rested for one in found)
-    lockstep_counts = 2 * struck > sum(one.locked for one in found)
+    locked = [one for one in found.values() if one.locked]
+    strikes = 2 * sum(not one.rested for one in locked) > len(locked)
+    kept = [one for one in found.values() if (strikes if one.locked else not one.rested)]
     return [
         _event(one, float(happened[one.frame]), float(seen.size[one.frame]))
-        for one in found
-        if (lockstep_counts if one.locked else not one.rested)
+        for one in sorted(kept, key=lambda one: one.onset_s)
     ]
 
 
@@ -102,6 +111,7 @@ class _Candidate:
 
     onset_s: float
     frame: int
+    apart: float
     ratio: float
     step: Lockstep
     rested: bool

@@ -16,7 +16,7 @@ from numpy import ndarray
 from avdata import storage
 from avdata.errors import MediaError
 from avdata.pipeline.measure.audio import Heard, listened
-from avdata.pipeline.measure.contact import contacts
+from avdata.pipeline.measure.events import heard_and_seen
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.looks import Looker
 from avdata.pipeline.measure.motion import FlowMeter, motion, still
@@ -29,7 +29,7 @@ from avdata.pipeline.measure.technical import (
 )
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import SourceStream, opened
-from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source
+from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
 
 T = TypeVar("T")
 
@@ -83,6 +83,7 @@ class _Tracks:
     exposures: list[FrameExposure]
     meter: FlowMeter
     events: list[ContactEvent]
+    sync: Sync | None
     shots: list[tuple[float, float]]
     heard: Heard | None
     looker: Looker
@@ -134,26 +135,18 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         meter.cut(times[cut])
         exposures[cut] = replace(exposures[cut], change=np.inf)
     spans = shots(times.tolist(), stream.end, transitions)
+    events, sync = heard_and_seen(spans, onsets_s, meter)
     return _Tracks(
         times=times,
         exposures=exposures,
         meter=meter,
-        events=[event for span in spans for event in _contacts(span, onsets_s, meter)],
+        events=events,
+        sync=sync,
         shots=spans,
         heard=heard,
         looker=looker,
         media=stream.media(),
     )
-
-
-def _contacts(
-    span: tuple[float, float], onsets_s: list[float], meter: FlowMeter
-) -> list[ContactEvent]:
-    """Of one shot: nothing of another shot bears on them."""
-    heard = [t for t in onsets_s if span[0] <= t < span[1]]
-    times = np.array(meter.times)
-    inside = _inside(times, *span)
-    return contacts(heard, times[inside], _chosen(meter.motions, inside))
 
 
 def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:
@@ -180,6 +173,7 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
         ),
         motion=moved,
         audio=heard,
+        sync=tracks.sync,
         events=events,
         labels=labels(moved, heard, events),
         fingerprint=Fingerprint(

@@ -81,6 +81,7 @@ def a_clip(
         ),
         motion=Motion(mean=0.05, peak=0.5, moving_share=0.1, camera_speed=0.0),
         audio=audio,
+        sync=None,
         events=[],
         labels=Labels(
             motion=motion, contact=contact, silent=audio is None, speech=False, music=False
