@@ -9,7 +9,7 @@ from avdata.pipeline.selection import funnel
 def select(root: Path, policy: Path | None) -> dict[str, int]:
     """Applies a policy to a manifest; None is the default policy. Answers the funnel."""
     manifest = Manifest(root)
-    manifest.table()  # A folder that is no manifest must not get a policy.
+    manifest.table([])  # A folder that is no manifest must not get a policy.
     manifest.set_policy(policy)
-    manifest.reassemble()
-    return funnel(manifest.table())
+    manifest.decide_again()
+    return funnel(manifest.table(["status", "reasons"]))

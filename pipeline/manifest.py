@@ -23,6 +23,8 @@ makes what out of date:
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, named
 from avdata.pipeline.dedup import with_duplicates
-from avdata.pipeline.parts import Parts, write_table
+from avdata.pipeline.parts import Parts, write_batches, write_table
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined
 from avdata.pipeline.sources.digests import forget_digests
@@ -132,16 +134,23 @@ class Manifest:
         failed = parts.failures(digests.filter(pc.invert(measured)))
         write_table(failures_by_name(failed, sources), self.quarantine_file)
 
-    def table(self) -> pa.Table:
-        """Every clip as an Arrow table; UsageError where there is no manifest."""
-        if not self.clips_file.exists():
-            raise _not_a_manifest(self.root)
-        try:
-            return pq.read_table(self.clips_file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunError(
-                f"{self.clips_file}: damaged ({error}); run `avdata ingest` again"
-            ) from error
+    def decide_again(self) -> None:
+        """Applies the policy in force to the assembled clips, a row group at a time.
+
+        The same bytes as from `reassemble`, but nothing else is looked at.
+        """
+        policy = load_policy(self.root / "policy.yaml")
+        with self._clips_checked(), pq.ParquetFile(self.clips_file) as file:
+            # Parquet gives the items of lists another name.
+            schema = arrow_schema(Clip).with_metadata(file.schema_arrow.metadata)
+            groups = (file.read_row_group(k) for k in range(file.num_row_groups))
+            decided = (decide(one.cast(schema), policy) for one in groups)
+            write_batches(decided, schema, self.clips_file)
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Every clip, or some columns, as an Arrow table; UsageError where there is no manifest."""
+        with self._clips_checked():
+            return pq.read_table(self.clips_file, columns=columns)
 
     def clips(self, status: str | None = None) -> list[Clip]:
         """Every clip, or those of one status."""
@@ -180,6 +189,17 @@ class Manifest:
     def digest(self) -> str:
         """Of the assembled manifest's bytes."""
         return storage.digest_file(self.clips_file)
+
+    @contextmanager
+    def _clips_checked(self) -> Iterator[None]:
+        if not self.clips_file.exists():
+            raise _not_a_manifest(self.root)
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RunError(
+                f"{self.clips_file}: damaged ({error}); run `avdata ingest` again"
+            ) from error
 
     def _ingested(self) -> dict[str, Any]:
         if not self.sources_file.exists():

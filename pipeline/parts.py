@@ -7,6 +7,7 @@ KEY is the digest of a source's bytes and the fingerprint of the settings: resul
 settings, code or bytes never meet.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from avdata.pipeline.record import Clip, Quarantined
 TRANSIENT = ("deadline", "memory", "read")
 """Stages whose failures may pass: the machine was busy, the network away."""
 FILES_AT_ONCE = 512
+ROWS_TOGETHER = 65_536
+"""A row group: what is in memory at once where a table is read piece by piece."""
 CLIPS = arrow_schema(Clip)
 FAILED = arrow_schema(Quarantined).append(pa.field("digest", pa.string()))
 
@@ -90,5 +93,11 @@ def read_tables(files: list[Path], schema: pa.Schema) -> pa.Table:
 
 def write_table(table: pa.Table, file: Path) -> None:
     """Commits a table."""
-    with storage.committed(file) as temporary:
-        pq.write_table(table, temporary)
+    write_batches(iter([table]), table.schema, file)
+
+
+def write_batches(tables: Iterator[pa.Table], schema: pa.Schema, file: Path) -> None:
+    """Commits a table that comes in pieces of whole row groups and need not be in memory."""
+    with storage.committed(file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=ROWS_TOGETHER)

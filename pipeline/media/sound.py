@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import av
+import av.error
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ class SoundTrack:
         self.rate = rate
         self.channels = channels
         self.first_s: float | None = None
+        self.num_refused = 0
         self.channel_sums = ChannelSums()
         """What two channels had in common before they became one."""
         self._stretches: list[tuple[float, list[NDArray[np.float32]]]] = []
@@ -33,10 +35,17 @@ class SoundTrack:
         self._num_kept = 0
 
     def add(self, frame: av.AudioFrame) -> None:
-        """The next decoded frame; one without a timestamp follows the last."""
+        """The next decoded frame; one without a timestamp follows the last. What FFmpeg cannot
+        resample, its header being damaged, is counted and left out.
+        """
+        try:
+            self._add(frame)
+        except av.error.FFmpegError:
+            self.num_refused += 1
+            self._resampler = self._kind = None
+
+    def _add(self, frame: av.AudioFrame) -> None:
         start = self._next_s if frame.time is None else float(frame.time)
-        if self.first_s is None:
-            self.first_s = start
         kind = (frame.layout.name, frame.format.name, frame.sample_rate)
         if kind != self._kind or abs(start - self._next_s) > JOIN_SECONDS:
             self._flush()
@@ -49,6 +58,8 @@ class SoundTrack:
         # Our own clock: the resampler must not see jitter of the container's.
         frame.pts = None
         self._keep(self._resampler.resample(frame))
+        if self.first_s is None:
+            self.first_s = start
         self._next_s += frame.samples / frame.sample_rate
 
     def finish(self, start_s: float, num_samples: int | None = None) -> NDArray[np.float32]:

@@ -190,16 +190,21 @@ class SourceStream:
         t = at - self._zero
         if t > self._limits.max_seconds:
             raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
+        try:
+            picture = Picture.of(t, frame, *self._size)
+        except av.error.FFmpegError:  # A format that its scaler does not know, by damage.
+            self._count_error()
+            return
         self._last_duration = frame_seconds(frame, self._video, t - last)
         self._times.append(t)
-        yield Picture.of(t, frame, *self._size)
+        yield picture
 
     def _flags(self, declared: float | None) -> list[str]:
         unreadable = [s for s in self._container.streams.audio if s.codec_context is None]
         unheard = self._audio is not None and self._track.first_s is None
         found = {
             "timestamps_out_of_order": self._num_backward > 0,
-            "decode_errors": self._num_errors > 0,
+            "decode_errors": self._num_errors + self._track.num_refused > 0,
             "truncated": declared is not None and declared - self.end > max(0.5, 0.05 * declared),
             "no_declared_duration": declared is None,
             "audio_unreadable": bool(unreadable) or unheard,

@@ -14,7 +14,7 @@ from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_m
 
 DEADLINE_S = 60
 CONFIG = IngestConfig(num_frames=17, limits=MediaLimits(deadline_s=DEADLINE_S, memory_gib=6))
-MAX_BYTES = 1_500_000
+MAX_BYTES = 500_000
 """Larger real files would spend the time on decoding."""
 
 

@@ -1,10 +1,12 @@
 import dataclasses
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from avdata.errors import UsageError, YieldCollapsed
-from avdata.pipeline.manifest import CaptionRow, Manifest
+from avdata.pipeline import parts
+from avdata.pipeline.manifest import SETTINGS, CaptionRow, Manifest
 from avdata.pipeline.record import Captions, Clip, Quarantined
 from avdata.pipeline.selection import funnel, require_kept
 from tests.pipeline.clips import CAPTIONS, a_clip, assemble, write_parts
@@ -65,6 +67,35 @@ def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
     manifest.clips_file.unlink()
     manifest.reassemble()
     assert assembled(manifest) == first
+
+
+def test_to_decide_again_is_to_assemble_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "ROWS_TOGETHER", 2)  # More than one row group.
+    manifest = a_manifest(tmp_path)
+    file = tmp_path / "bright.yaml"
+    file.write_text("name: bright\nrules:\n  dim: technical.luma_mean < 0.9\n")
+    manifest.set_policy(file)
+    manifest.decide_again()
+    decided = assembled(manifest)
+    assert funnel(manifest.table()) == {"clips": 3, "keep": 0, "dim": 3}
+    manifest.reassemble()
+    assert assembled(manifest) == decided
+    assert manifest.settings() is not None
+
+
+def test_captions_of_other_measurements_are_left_out(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    ids = [clip.clip_id for clip in manifest.clips()]
+    manifest.write_captions([CaptionRow(one, CAPTIONS) for one in ids])
+    manifest.reassemble()
+    assert {clip.captions for clip in manifest.clips()} == {CAPTIONS}
+    table = pq.read_table(tmp_path / "captions.parquet")
+    other = table.replace_schema_metadata({SETTINGS: b"of other settings"})
+    pq.write_table(other, tmp_path / "captions.parquet")
+    manifest.reassemble()
+    assert {clip.captions for clip in manifest.clips()} == {None}
 
 
 def test_a_source_that_was_taken_away_takes_its_clips_along(tmp_path: Path) -> None:

@@ -148,3 +148,19 @@ def test_dbfs_is_a_logarithm_with_a_floor() -> None:
     assert dbfs(0.1) == pytest.approx(-20)
     assert dbfs(0.5) - dbfs(0.25) == pytest.approx(20 * math.log10(2))
     assert dbfs(0.0) == dbfs(1e-9) == -120.0
+
+
+def test_what_ffmpeg_cannot_resample_is_counted_and_left_out() -> None:
+    sound = tone(300, 0.5)
+    spoilt = list(frames(sound, 0.0))
+    spoilt[3].sample_rate = 0  # As a damaged header gives it.
+    collected = track(spoilt)
+    out = collected.finish(0.0)
+    assert collected.num_refused == 1
+    hole = slice(3 * 1024, 4 * 1024)
+    assert not out[:, hole].any()
+    np.testing.assert_allclose(out[:, 5 * 1024 :], sound[:, 5 * 1024 :], atol=1e-4)
+    nothing = list(frames(sound, 0.0))
+    for frame in nothing:
+        frame.sample_rate = 0
+    assert track(nothing).first_s is None
