@@ -13,6 +13,7 @@ PACKAGES = (
     "ray",
     "scenedetect-headless",
     "torch",
+    "transformers",
     "webdataset",
 )
 

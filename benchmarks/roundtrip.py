@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avdata.encoders.defaults import Encoders, open_defaults
+from avdata.encoders.choice import Encoders, EncodersConfig
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
 from avdata.pipeline.measure.labels import SILENT_DBFS
@@ -61,7 +61,7 @@ def main() -> None:
     sizes = SIZES if given.height is None else ((given.height, given.width),)
     shapes = [ClipShape(height=height, width=width) for height, width in sizes]
     paths = [Path(uri) for uri in find_sources(given.media)["uri"].to_pylist()]
-    encoders, found = open_defaults(torch.device("cpu")), Found()
+    encoders, found = EncodersConfig().open(torch.device("cpu")), Found()
     num_clips, no_clip = 0, []
     with progress("roundtrip", len(paths)) as advance:
         for path in paths:

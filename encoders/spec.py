@@ -133,7 +133,7 @@ class Specs:
             audio_text=TextSpec(**plain["audio_text"]),
         )
 
-    def require(self, found: "Specs", where: str) -> None:
+    def require(self, found: "Specs", where: str, way_out: str | None = None) -> None:
         """SpecMismatch naming the first field in which `found` differs from this."""
         for role in ("video", "audio", "video_text", "audio_text"):
             wanted, got = getattr(self, role), getattr(found, role)
@@ -141,10 +141,11 @@ class Specs:
                 continue
             for field in type(wanted).__dataclass_fields__:
                 if getattr(wanted, field) != getattr(got, field):
+                    again = f"encode the clips again with {wanted.name}, "
+                    again += f"or use what was made with {got.name}"
                     raise SpecMismatch(
                         f"{where}: {role} encoder {field} is {getattr(got, field)!r}, expected "
-                        f"{getattr(wanted, field)!r}; encode the clips again with {wanted.name}, "
-                        f"or use what was made with {got.name}"
+                        f"{getattr(wanted, field)!r}; {way_out or again}"
                     )
 
 

@@ -32,6 +32,7 @@ Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster to
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Default: one a core.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; running again goes on.")]
 Manifest = Annotated[Path, typer.Argument(help="Folder that `avdata ingest` made.")]
+Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b_tangoflux.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="YAML of named rules.")]
 
 
@@ -163,15 +164,52 @@ def encode(
 
 @app.command(epilog="Example: avdata verify data/shards")
 def verify(
-    path: Annotated[Path, typer.Argument(help="A manifest or shards.")], as_json: Json = False
+    path: Annotated[Path, typer.Argument(help="A manifest or shards.")],
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make lost indices again from the tars.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Checks a manifest or shards: digests, counts, shapes, finite values, identity."""
     from avdata.jobs.verify import verify
 
-    counts = verify(path)
+    counts = verify(path, rebuild)
     result = Result(as_json)
     result.line(", ".join(f"{name}: {count}" for name, count in counts.items()))
     result.end(counts)
+
+
+@app.command(epilog="Example: avdata export data/shards --format energon")
+def export(
+    shards: Annotated[Path, typer.Argument(help="Folder that `avdata encode` made.")],
+    name: Annotated[str, typer.Option("--format", help="wids, energon, dali or webshart.")],
+    as_json: Json = False,
+) -> None:
+    """Index files by which other libraries read the shards as they are; tars are not copied."""
+    from avdata.jobs.export import export_shards
+
+    paths = [str(path) for path in export_shards(shards, name)]
+    result = Result(as_json)
+    for path in paths:
+        result.line(path)
+    result.end({"format": name, "files": paths})
+
+
+@app.command(epilog="Example: avdata model show --preset wan5b_tangoflux")
+def model(
+    action: Annotated[str, typer.Argument(help="show, load or export; see docs/model.md.")],
+    run: Annotated[Path | None, typer.Argument(help="Of export: a run's folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Of export: the folder to write.")] = None,
+    preset: Preset = "wan5b_tangoflux",
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """What a model has and costs; whether pretrained towers fit; a run's towers as folders."""
+    from avdata.jobs.model import ModelJob, perform, sizes_of
+
+    job = _load(ModelJob, config, settings, sizes_of(preset))
+    perform(action, run, out, job, Result(as_json))
 
 
 @app.command(epilog="Example: avdata train data/shards --out runs/joint --set steps=2000")
@@ -181,9 +219,7 @@ def train(
     mode: Annotated[
         str | None, typer.Option(help="t2av, or t2v for the video-only twin. Default: t2av.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help="Sizes of the model: demo, small or wan5b_tangoflux.")
-    ] = "demo",
+    preset: Preset = "demo",
     processes: Annotated[int, typer.Option(min=1, help="One a device; or one a few cores.")] = 1,
     prepare_only: Annotated[
         bool, typer.Option("--prepare", help="Only write RUN/run.json, for your own torchrun.")
@@ -228,8 +264,8 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Writes mp4 files with sound; without captions, those of held-out clips serve."""
-    from avdata.jobs.sample import prompts_of, sample
-    from avdata.trainer.flow import SamplerConfig
+    from avdata.jobs.sample import SampleConfig, prompts_of, sample
+    from avdata.trainer.run import open_run
     from avdata.trainer.sample import Prompt
 
     if (video_caption is None) != (audio_caption is None):
@@ -238,7 +274,9 @@ def sample(
         prompts = [Prompt(video_caption, audio_caption, seed + k) for k in range(count)]
     else:
         prompts = prompts_of(run, count, seed)
-    paths = sample(run, prompts, _load(SamplerConfig, config, settings), device)
+    under = {"encoders": configuration.to_plain(open_run(run).encoders)}
+    resolved = _load(SampleConfig, config, settings, under)
+    paths = sample(run, prompts, resolved.sampler, device, resolved.encoders)
     result = Result(as_json)
     for path in paths:
         result.line(str(path))

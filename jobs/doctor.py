@@ -27,10 +27,11 @@ EXTRAS = {
     ),
     "clip": ("open_clip",),
     "clap": ("laion_clap",),
+    "encoders": ("google.protobuf", "sentencepiece", "transformers"),
     "shots": ("onnxruntime",),
     "speech": ("silero_vad",),
 }
-OPTIONAL = ("clip", "clap", "shots", "speech")
+OPTIONAL = ("clip", "clap", "encoders", "shots", "speech")
 DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "mp3", "opus")
 
 
@@ -63,13 +64,20 @@ def _machine() -> list[Finding]:
 def _extras() -> list[Finding]:
     found = []
     for extra, modules in EXTRAS.items():
-        absent = [name for name in modules if importlib.util.find_spec(name) is None]
+        absent = [name for name in modules if not _is_there(name)]
         if not absent:
             found.append(Finding(f"extra {extra}", "ok", ", ".join(modules)))
             continue
         detail = f"no {', '.join(absent)}; pip install 'avdata[{extra}]'"
         found.append(Finding(f"extra {extra}", "note" if extra in OPTIONAL else "missing", detail))
     return found
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # The package around it is missing, too.
+        return False
 
 
 def _decoding() -> list[Finding]:

@@ -1,7 +1,9 @@
 """`avdata encode`: the kept clips of a manifest to shards, a planned shard the unit of work."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.selection import require_kept
+from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
-from avdata.pipeline.shards.encode import VERSION, encode_clip
+from avdata.pipeline.shards.encode import VERSION, clip_media, encode_clips
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
+from avdata.pipeline.shards.quality import chosen
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
@@ -38,6 +42,19 @@ class EncodeConfig:
     plan: PlanSettings = field(default_factory=PlanSettings)
     max_copies_gib: float = 16.0
     """Local copies of remote sources that each worker keeps, and the largest it fetches."""
+    batch_size: int | None = None
+    """Clips encoded at once; None is 1 on a CPU, 4 on a GPU."""
+    decode_ahead: int = 8
+    """Clips that each worker decodes, or has decoded, while others are encoded."""
+    decode_threads: int | None = None
+    """None is 1 on a CPU, which encoding needs itself; on a GPU one a clip ahead, or one a core."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "decode_threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if self.decode_ahead < 0:
+            raise ValueError(f"decode_ahead must not be negative, but is {self.decode_ahead}")
 
 
 @dataclass
@@ -52,7 +69,9 @@ class EncodeShard:
 
     def __post_init__(self) -> None:
         torch.set_num_threads(1)  # Shards are encoded in parallel.
-        self.encoders = self.config.encoders.open(usable(self.config.device))
+        device = usable(self.config.device)
+        self.batch_size, self.threads = _pace(self.config, device)
+        self.encoders = self.config.encoders.open(device)
         self.shape, plans = planned(self.root, self.config, self.encoders.specs)
         self.plans = {plan.name: plan for plan in plans}
         remove_copies_of_the_dead()
@@ -60,9 +79,19 @@ class EncodeShard:
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         plan = self.plans[item["shard"]]
-        samples = (encode_clip(clip, self.shape, self.encoders, self.copies) for clip in plan.clips)
-        index = write_shard(self.out, plan, samples)
+        read = partial(clip_media, shape=self.shape, copies=self.copies)
+        with ahead(read, plan.clips, self.config.decode_ahead, self.threads) as media:
+            checked = chosen(clip.clip_id for clip in plan.clips)
+            samples = encode_clips(plan.clips, media, self.encoders, self.batch_size, checked)
+            index = write_shard(self.out, plan, samples)
         return {"shard": plan.name, "samples": len(index.samples)}
+
+
+def _pace(config: EncodeConfig, device: torch.device) -> tuple[int, int]:
+    """Clips a batch, and threads that decode."""
+    most = min(config.decode_ahead, os.cpu_count() or 1)
+    batch, threads = (1, 1) if device.type == "cpu" else (4, most)
+    return config.batch_size or batch, config.decode_threads or max(1, threads)
 
 
 def planned(root: Path, config: EncodeConfig, specs: Specs) -> tuple[ClipShape, list[ShardPlan]]:

@@ -1,8 +1,10 @@
 """`avdata sample`: mp4 files with sound from a run's newest checkpoint."""
 
 import json
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.device import usable
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import read_members
@@ -12,9 +14,28 @@ from avdata.trainer.run import Run, open_run
 from avdata.trainer.sample import Prompt, open_generator, write_sample
 
 
-def sample(root: Path, prompts: list[Prompt], config: SamplerConfig, device: str) -> list[Path]:
-    """Writes RUN/samples/*.mp4, one a prompt."""
-    generator = open_generator(open_run(root), usable(device))
+@dataclass(frozen=True, slots=True)
+class SampleConfig(SamplerConfig):
+    """The sampler's settings, and the encoders."""
+
+    encoders: EncodersConfig = field(default_factory=EncodersConfig)
+    """The command begins with those of the run; weights may lie elsewhere by now."""
+
+    @property
+    def sampler(self) -> SamplerConfig:
+        """Without the encoders."""
+        return SamplerConfig(**{one.name: getattr(self, one.name) for one in fields(SamplerConfig)})
+
+
+def sample(
+    root: Path,
+    prompts: list[Prompt],
+    config: SamplerConfig,
+    device: str,
+    encoders: EncodersConfig | None = None,
+) -> list[Path]:
+    """Writes RUN/samples/*.mp4, one a prompt; `encoders` are those of the run unless given."""
+    generator = open_generator(open_run(root), usable(device), encoders)
     with progress("sample", len(prompts)) as advance:
         paths = []
         for prompt in prompts:

@@ -6,14 +6,19 @@ from avdata.errors import RunError, UsageError
 from avdata.pipeline.check import check_manifest
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.shards.dataset import open_dataset
+from avdata.pipeline.shards.rebuild import rebuild_indices
 from avdata.pipeline.shards.verify import verify_shards
 from avdata.progress import progress
 
 
-def verify(path: Path) -> dict[str, int]:
-    """Counts of what was checked; RunError lists what is wrong."""
+def verify(path: Path, rebuild: bool = False) -> dict[str, int]:
+    """Counts of what was checked; RunError lists what is wrong.
+
+    With `rebuild`, indices of shards that are missing or damaged are made again from the tars.
+    """
     if (path / "dataset.json").exists():
-        return _shards(path)
+        rebuilt = {"rebuilt": len(rebuild_indices(path))} if rebuild else {}
+        return {**_shards(path), **rebuilt}
     if (path / "clips.parquet").exists():
         return _manifest(path)
     what = "neither clips.parquet nor dataset.json in it" if path.is_dir() else "no such folder"

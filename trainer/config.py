@@ -1,6 +1,7 @@
 """Everything a training run depends on, as one frozen value that is saved beside the run."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from avdata.trainer.flow import TimeDensity
@@ -16,6 +17,7 @@ MAY_CHANGE = frozenset(
         "reader_threads",
         "read_ahead",
         "device",
+        "activation_checkpointing",
     }
 )
 """Settings that a resumed run may change: they do not alter the course of training, but for the
@@ -35,12 +37,32 @@ POSITIVE = (
 
 
 @dataclass(frozen=True, slots=True)
+class InitConfig:
+    """Pretrained towers to start from; None is random weights. See docs/model.md."""
+
+    video: str | None = None
+    """Folder of a `WanTransformer3DModel`."""
+    audio: str | None = None
+    """TangoFlux's folder or file, or a folder of a `FluxTransformer2DModel`."""
+
+    def __post_init__(self) -> None:
+        for name in ("video", "audio"):
+            path = getattr(self, name)
+            if path is not None:
+                # A run is resumed from anywhere.
+                object.__setattr__(self, name, str(Path(path).expanduser().absolute()))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Settings of a run; where the paper is silent, the default is a plain choice of the field."""
 
     mode: Mode = "t2av"
     """t2v is the twin: the video tower alone, on the same clips with the same noise."""
     model: ModelConfig = field(default_factory=demo)
+    init: InitConfig = field(default_factory=InitConfig)
+    trained: Literal["all", "new"] = "all"
+    """new freezes the pretrained towers; what joins them is trained alone."""
     seed: int = 0
     """Of weights, order, times, noise and caption dropout."""
     steps: int = 1000
@@ -56,12 +78,16 @@ class TrainConfig:
     time_density: TimeDensity = "logit_normal"
     time_shift: float = 1.0
     """Above 1 moves training times towards noise, as long clips need."""
+    shared_time: bool = True
+    """One time for both modalities, as the paper has it; else one each, independent."""
     lambda_video: float = 1.0
     lambda_audio: float = 1.0
     caption_dropout: float = 0.1
     """Share of samples trained without captions, both at once; guidance needs them."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the forward and backward pass; weights and optimizer stay float32."""
+    activation_checkpointing: bool = False
+    """Layers are computed again for their gradients: less memory, a third more work."""
     val_every: int = 100
     val_samples: int = 64
     checkpoint_every: int = 100
@@ -80,3 +106,37 @@ class TrainConfig:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
+        self._require_losses()
+        if self.mode == "t2v":
+            self._require_no_audio()
+        elif self.model.audio_caption:
+            raise ValueError("model.audio_caption is for mode t2v; t2av has the audio caption")
+        if self.trained == "new":
+            self._require_new()
+
+    def _require_losses(self) -> None:
+        lambdas = (self.lambda_video, self.lambda_audio)
+        if not min(lambdas) >= 0:
+            raise ValueError(f"lambda_video, lambda_audio = {lambdas} must not be negative")
+        if self.lambda_video == 0 and (self.mode == "t2v" or self.lambda_audio == 0):
+            raise ValueError(f"lambda_video, lambda_audio = {lambdas}: nothing is left to learn")
+
+    def _require_no_audio(self) -> None:
+        for name, given in (
+            ("lambda_audio", self.lambda_audio != 1.0),
+            ("init.audio", self.init.audio is not None),
+            ("shared_time = false", not self.shared_time),
+        ):
+            if given:
+                raise ValueError(f"{name} means nothing in mode t2v, which has no audio")
+
+    def _require_new(self) -> None:
+        joint = self.mode == "t2av"
+        if not (self.model.num_joint if joint else self.model.audio_caption):
+            what = "model.num_joint is 0" if joint else "mode t2v has no new weights"
+            raise ValueError(f"trained = new leaves nothing to train: {what}")
+        if self.init.video is None or (joint and self.init.audio is None):
+            raise ValueError(
+                "trained = new freezes towers that no one has trained; give init.video"
+                + (" and init.audio" if joint else "")
+            )

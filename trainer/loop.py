@@ -25,13 +25,14 @@ from avdata.progress import progress
 from avdata.trainer import checkpoint
 from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.flow import Losses, flow_loss, times
+from avdata.trainer.flow import Losses, flow_loss, own_times, times
 from avdata.trainer.group import Group, joined
 from avdata.trainer.loader import Loader, Reader
 from avdata.trainer.metrics import MetricsFile
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.plan import Plan
 from avdata.trainer.run import Run
+from avdata.trainer.surgery import start_from
 from avdata.trainer.validate import validate
 
 
@@ -56,8 +57,8 @@ def train(run: Run) -> int:
     """
     launcher = os.getppid()
     with joined(run.config.device) as group, _stop_signal() as stop:
-        work = _set_up(run, group)
         first = checkpoint.latest(run) or 0
+        work = _set_up(run, group, pretrained=first == 0)
         if first:
             checkpoint.load(run, first, work.parallel, work.optimizer)
         reached = first
@@ -70,7 +71,7 @@ def train(run: Run) -> int:
                 stopping = _agreed(bool(stop) or _orphaned(launcher), group)
                 last = reached == run.config.steps
                 if not stopping and (last or reached % run.config.val_every == 0):
-                    line |= validate(work.model, work.loader.reader, work.held_out, group)
+                    line |= _validated(work)
                 # Reported first: what is in a checkpoint is in the metrics, too.
                 report(line)
                 if stopping or last or reached % run.config.checkpoint_every == 0:
@@ -80,22 +81,30 @@ def train(run: Run) -> int:
     return reached
 
 
-def _set_up(run: Run, group: Group) -> Work:
+def _set_up(run: Run, group: Group, *, pretrained: bool) -> Work:
+    """`pretrained` reads the towers that the run starts from; a checkpoint has them."""
     config, dataset = run.config, run.dataset()
     if group.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
     model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
+    if pretrained:
+        start_from(run, model, report=group.rank == 0)
+    if config.trained == "new":
+        model.freeze_towers()
+    if config.activation_checkpointing:
+        model.checkpoint_activations()
     model = model.to(group.device)
     ids = [group.device] if group.device.type == "cuda" else None
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         weight_decay=config.weight_decay,
     )
     entries = dataset.samples("train")
     loader = Loader(
-        reader=Reader(dataset, config.model, config.mode),
+        # A twin that reads the audio caption is given audio; the model takes its caption alone.
+        reader=Reader(dataset, config.model, "t2av" if config.model.audio_caption else config.mode),
         entries=entries,
         plan=Plan([entry.bucket for entry in entries], config.batch_size, config.seed),
         seed=config.seed,
@@ -147,9 +156,17 @@ def _step(work: Work, step: int, batch: Batch, waited: float) -> dict[str, Any]:
     }
 
 
+def _validated(work: Work) -> dict[str, float]:
+    found = validate(work.model, work.loader.reader, work.held_out, work.group)
+    if work.model.mode == "t2v":
+        found.pop("val_loss_audio", None)
+    return found
+
+
 def _loss(work: Work, batch: Batch) -> Losses:
     config, device = work.run.config, work.group.device
-    t = times(batch.u, config.time_density, config.time_shift)
+    u = batch.u if config.shared_time else own_times(batch.u)
+    t = times(u, config.time_density, config.time_shift)
     half = config.precision == "bfloat16"
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         weights = (config.lambda_video, config.lambda_audio)

@@ -1,6 +1,6 @@
 """A run's folder: what it was asked to do, how far it has come, what it measured.
 
-RUN/run.json                     configuration, shards, their digest and specs, versions
+RUN/run.json                     configuration, shards, their digest, specs and encoders, versions
 RUN/metrics.jsonl                one line a step, each step once
 RUN/checkpoints/step-00000100/   see `checkpoint`
 RUN/samples/                     what `avdata sample` made
@@ -13,6 +13,7 @@ from typing import Any
 
 from avdata import config as configuration
 from avdata import storage
+from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
@@ -29,6 +30,8 @@ class Run:
     shards: Path
     dataset_digest: str
     specs: Specs
+    encoders: EncodersConfig
+    """Those that made the shards, as `avdata encode` was told of them."""
     clip: ClipShape
 
     @property
@@ -66,6 +69,7 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
             "shards": str(shards.resolve()),
             "dataset_digest": dataset.digest,
             "specs": dataclasses.asdict(dataset.specs),
+            "encoders": dataset.provenance.get("config", {}).get("encoders", {}),
             "clip": dataclasses.asdict(dataset.clip),
             "versions": versions(),
         },
@@ -87,6 +91,8 @@ def open_run(root: Path) -> Run:
             shards=Path(plain["shards"]),
             dataset_digest=plain["dataset_digest"],
             specs=Specs.from_plain(plain["specs"]),
+            # Shards and runs that do not name theirs were made with the default ones.
+            encoders=configuration.from_plain(EncodersConfig, plain.get("encoders", {}), str(file)),
             clip=ClipShape(**plain["clip"]),
         )
     except (KeyError, TypeError) as error:

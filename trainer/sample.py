@@ -1,13 +1,13 @@
 """From a checkpoint and captions to mp4 files with sound."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from avdata import storage
-from avdata.encoders.defaults import Encoders, open_defaults
+from avdata.encoders.choice import Encoders, EncodersConfig
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.write import write_mp4
 from avdata.trainer import checkpoint
@@ -31,7 +31,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """A run's model and the encoders it was trained with."""
+    """A run's model and the encoders it was trained with, but for that of sound in mode t2v."""
 
     run: Run
     model: AVFullDiT
@@ -44,10 +44,10 @@ class Generator:
         shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
         length = specs.audio.latent_length(clip.num_samples)
         seen = self._conditioned(SAMPLE_VIDEO, shape, prompt)
-        joint = run.config.mode == "t2av"
+        hears = run.config.mode == "t2av" or run.config.model.audio_caption
         heard = (
             self._conditioned(SAMPLE_AUDIO, (specs.audio.channels, length), prompt)
-            if joint
+            if hears
             else None
         )
         made: Velocity = sample(self.model, seen, heard, config)
@@ -72,14 +72,31 @@ class Generator:
         return Conditioned(*(one[None].to(device) for one in (latents, text, mask)))
 
 
-def open_generator(run: Run, device: torch.device) -> Generator:
-    """The newest checkpoint; SpecMismatch when the encoders here are not the run's."""
-    encoders = open_defaults(device)
-    encoders.specs.require(run.specs, str(run.root))
+def open_generator(
+    run: Run, device: torch.device, encoders: EncodersConfig | None = None
+) -> Generator:
+    """The newest checkpoint with the encoders of its shards, or with `encoders` in their place.
+
+    SpecMismatch, before anything is loaded, when they are not what the run was trained with.
+    """
+    chosen = _needed(run, encoders or run.encoders)
     model = AVFullDiT.build(run.config.model, run.specs, run.clip, run.config.mode, 0)
     with joined("cpu"):
         step = checkpoint.load_model(run, model)
-    return Generator(run, model.to(device).eval(), encoders, step)
+    return Generator(run, model.to(device).eval(), chosen.open(device), step)
+
+
+def _needed(run: Run, encoders: EncodersConfig) -> EncodersConfig:
+    """Those that the run's mode uses: where there is no sound, its weights need not be there."""
+    silent = run.config.mode == "t2v"
+    if silent:
+        encoders = replace(encoders, audio=EncodersConfig().audio)
+    found = encoders.specs()
+    if silent:
+        found = replace(found, audio=run.specs.audio)
+    way_out = "give the weights that its shards were made with: --set encoders.ROLE.path=FOLDER"
+    run.specs.require(found, f"encoders to sample {run.root} with", way_out)
+    return encoders
 
 
 def write_sample(generator: Generator, prompt: Prompt, config: SamplerConfig, out: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from avdata.errors import CorruptShard, UsageError
 from avdata.pipeline.shards.index import (
     FORMAT,
     Member,
+    ShardIndex,
     index_path,
     member_digest,
     read_index,
+    require_name,
 )
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, read_npy
 
@@ -44,6 +46,13 @@ class Dataset:
     """Of specs, clip shape and all indices: of what is trained on, not of how it came to be."""
     provenance: dict[str, Any]
     shards: list[dict[str, Any]]
+    encoding_digest: str = ""
+    """Of clip shape and encoders, which every index repeats."""
+
+    def indices(self) -> Iterator[tuple[dict[str, Any], ShardIndex]]:
+        """Each listed shard with its index, in the order of the list."""
+        for shard in self.shards:
+            yield shard, read_index(index_path(self.root, shard["name"]))
 
     def samples(self, split: str) -> list[SampleEntry]:
         """Every sample of a split, in the order of the plan."""
@@ -56,9 +65,9 @@ class Dataset:
                 f"{shard['name']}.tar",
                 one.members,
             )
-            for shard in self.shards
+            for shard, index in self.indices()
             if shard["split"] == split
-            for one in read_index(index_path(self.root, shard["name"])).samples
+            for one in index.samples
         ]
 
 
@@ -72,6 +81,7 @@ def open_dataset(root: Path) -> Dataset:
     if plain.get("format") != FORMAT:
         raise CorruptShard(f"{file}: format {plain.get('format')}, this avdata reads {FORMAT}")
     for shard in plain["shards"]:
+        require_name(shard["name"], file)
         index = index_path(root, shard["name"])
         if not index.exists() or storage.digest_file(index) != shard["index_digest"]:
             raise CorruptShard(f"{index}: missing or not the one listed; run `avdata encode` again")
@@ -82,6 +92,7 @@ def open_dataset(root: Path) -> Dataset:
         digest=storage.digest_json([plain["specs"], plain["clip"], plain["shards"]]),
         provenance=plain["provenance"],
         shards=plain["shards"],
+        encoding_digest=plain.get("encoding_digest", ""),
     )
 
 

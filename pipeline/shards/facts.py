@@ -7,10 +7,15 @@ from avdata.pipeline.record import Clip
 
 
 def facts(clip: Clip) -> dict[str, Any]:
-    """The sample's JSON: where it comes from, captions, labels, events."""
+    """The sample's JSON: where it comes from, captions, labels, events.
+
+    All that the index says of a sample is here, too, so that it can be made again from the tar.
+    """
     return {
         "clip_id": clip.clip_id,
         "source": clip.source.uri,
+        "source_digest": clip.source.digest,
+        "subsets": subsets(clip),
         "start_s": clip.start_s,
         "end_s": clip.end_s,
         "captions": dataclasses.asdict(clip.captions) if clip.captions else None,

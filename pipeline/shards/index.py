@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from avdata import storage
 from avdata.errors import CorruptShard
 
 FORMAT = 1
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class IndexedSample:
     source: str
     subsets: list[str]
     members: dict[str, Member]
+    round_trip: dict[str, float | None] | None = None
+    """What decoding it back gave (`quality.RoundTrip`), where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class ShardIndex:
     tar_digest: str
     plan_digest: str
     samples: list[IndexedSample]
+    encoding_digest: str = ""
+    """Of the clip shape and the encoders; the same in every shard of a dataset."""
 
 
 def member_digest(data: bytes | memoryview) -> str:
@@ -61,6 +67,12 @@ def tar_path(root: Path, name: str) -> Path:
 def index_path(root: Path, name: str) -> Path:
     """Where its index lies."""
     return root / f"{name}.index.json"
+
+
+def require_name(name: str, where: Path) -> None:
+    """CorruptShard unless it is BUCKET/FILE, which leads out of no folder."""
+    if not _NAME.fullmatch(name):
+        raise CorruptShard(f"{where}: {name!r} is no name of a shard")
 
 
 def write_index(path: Path, index: ShardIndex) -> None:
@@ -82,10 +94,10 @@ def read_index(path: Path) -> ShardIndex:
 
 
 def tar_members(path: Path) -> list[tuple[str, int, int]]:
-    """(name, offset, length) of every file in a tar, in its order."""
+    """(name, offset, length) of everything in a tar, links and folders too, in its order."""
     try:
         with tarfile.open(path, "r:") as tar:
-            return [(one.name, one.offset_data, one.size) for one in tar if one.isfile()]
+            return [(one.name, one.offset_data, one.size) for one in tar]
     except (tarfile.TarError, OSError) as error:
         raise CorruptShard(f"{path}: not a whole tar ({error}); encode again") from error
 
@@ -96,8 +108,17 @@ def _from_plain(plain: dict[str, Any]) -> ShardIndex:
             key=one["key"],
             source=one["source"],
             subsets=one["subsets"],
-            members={name: Member(**member) for name, member in one["members"].items()},
+            members={name: _member(name, place) for name, place in one["members"].items()},
+            round_trip=one.get("round_trip"),
         )
         for one in plain.pop("samples")
     ]
     return ShardIndex(samples=samples, **plain)
+
+
+def _member(name: str, plain: dict[str, Any]) -> Member:
+    member = Member(**plain)
+    for value in (member.offset, member.length):
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} at {value!r}")
+    return member

@@ -12,7 +12,7 @@ import xxhash
 from avdata import storage
 from avdata.encoders.spec import ClipShape
 from avdata.pipeline.record import Clip
-from avdata.pipeline.shards.facts import facts, subsets
+from avdata.pipeline.shards.facts import facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class ShardPlan:
     clips: list[Clip]
     digest: str
     """Changes whenever the shard's bytes would."""
+    encoding_digest: str
+    """Of the clip shape and the encoders; the same in every shard of a dataset."""
 
 
 def plan_shards(
@@ -63,8 +65,8 @@ def plan_shards(
 
 
 def _plan(name: str, split: str, bucket: str, clips: list[Clip], rest: object) -> ShardPlan:
-    what = [[facts(clip), subsets(clip)] for clip in clips]
-    return ShardPlan(name, split, bucket, clips, storage.digest_json([name, what, rest]))
+    digest = storage.digest_json([name, [facts(clip) for clip in clips], rest])
+    return ShardPlan(name, split, bucket, clips, digest, storage.digest_json(rest))
 
 
 def _held_out(sources: set[str], settings: PlanSettings) -> set[str]:

@@ -1,10 +1,10 @@
 """Checks shards from the outside in and reports everything that is wrong, not just the first."""
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from avdata.errors import CorruptShard
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.pipeline.shards.index import (
     IndexedSample,
+    ShardIndex,
     index_path,
     member_digest,
     read_index,
@@ -21,6 +22,8 @@ from avdata.pipeline.shards.index import (
 )
 from avdata.pipeline.shards.sample import ARRAYS, read_npy
 
+MEMBERS = {*(f"{name}.npy" for name in ARRAYS), "json"}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -28,7 +31,7 @@ class Problem:
 
     shard: str
     key: str
-    """Empty when it is about the shard as a whole."""
+    """Of the sample; empty when it is about the shard as a whole."""
     what: str
 
 
@@ -48,82 +51,132 @@ def verify_shards(dataset: Dataset, on_shard: Callable[[str], None]) -> VerifyRe
     split_of: dict[str, str] = {}
     for shard in dataset.shards:
         name, split = shard["name"], shard["split"]
+        samples: list[IndexedSample] = []
         try:
-            samples = _verify_shard(dataset, name, report)
+            index = read_index(index_path(dataset.root, name))
+            samples = index.samples
+            found = list(_verify_shard(dataset, shard, index))
         except CorruptShard as error:
-            report.problems.append(Problem(name, "", str(error)))
-            samples = []
+            found = [("", str(error))]
         for sample in samples:
-            if seen.setdefault(sample.key, name) != name:
-                what = f"the same clip is in {seen[sample.key]}"
-                report.problems.append(Problem(name, sample.key, what))
+            if sample.key in seen:
+                found.append((sample.key, f"the same clip is in {seen[sample.key]}"))
             if split_of.setdefault(sample.source, split) != split:
                 what = f"its source is in split {split_of[sample.source]}, too"
-                report.problems.append(Problem(name, sample.key, what))
+                found.append((sample.key, what))
+            seen.setdefault(sample.key, name)
+        report.problems += [Problem(name, key, what) for key, what in found]
         report.num_shards += 1
         report.num_samples += len(samples)
         on_shard(name)
     return report
 
 
-def _verify_shard(dataset: Dataset, name: str, report: VerifyReport) -> list[IndexedSample]:
-    index, tar = read_index(index_path(dataset.root, name)), tar_path(dataset.root, name)
+def _verify_shard(
+    dataset: Dataset, shard: dict[str, Any], index: ShardIndex
+) -> Iterator[tuple[str, str]]:
+    """(key, what) of each problem."""
+    tar = tar_path(dataset.root, shard["name"])
     if not tar.exists():
         raise CorruptShard("the tar is missing")
     if tar.stat().st_size != index.size_bytes:
-        wrong = f"{tar.stat().st_size} bytes, the index has {index.size_bytes}"
-        report.problems.append(Problem(name, "", wrong))
+        yield "", f"{tar.stat().st_size} bytes, the index has {index.size_bytes}"
     elif storage.digest_file(tar) != index.tar_digest:
-        report.problems.append(Problem(name, "", "bytes differ from those that were written"))
+        yield "", "bytes differ from those that were written"
+    if index.encoding_digest != dataset.encoding_digest:
+        yield "", "encoded by other encoders or for another clip shape than dataset.json says"
+    if len(index.samples) != shard["num_samples"]:
+        yield "", f"{len(index.samples)} samples, dataset.json has {shard['num_samples']}"
+    yield from _verify_places(tar, index)
+    with tar.open("rb") as file:
+        for sample in index.samples:
+            for what in _verify_sample(dataset, sample, file):
+                yield sample.key, what
+
+
+def _verify_places(tar: Path, index: ShardIndex) -> Iterator[tuple[str, str]]:
+    """Whether tar and index have the same members at the same places."""
     listed = [
-        (f"{sample.key}.{member}", place.offset, place.length)
+        (f"{sample.key}.{member}", place.offset, place.length, sample.key)
         for sample in index.samples
         for member, place in sample.members.items()
     ]
-    found = tar_members(tar)
+    try:
+        found = tar_members(tar)
+    except CorruptShard as error:
+        yield "", str(error)
+        return
     for member, _, _ in found:
-        if "/" in member or member.startswith("."):
-            report.problems.append(Problem(name, member, "a member path that leaves the folder"))
-    if found != listed:
-        report.problems.append(Problem(name, "", "the tar's members are not those of the index"))
-    with tar.open("rb") as file:
-        for sample in index.samples:
-            for what in _verify_sample(dataset, sample, file.fileno(), tar):
-                report.problems.append(Problem(name, sample.key, what))
-    return index.samples
+        if "/" in member or "\\" in member or member.startswith("."):
+            yield member, "a member path that leaves the folder"
+    if found == [place[:3] for place in listed]:
+        return
+    there, named = set(found), {place[:3] for place in listed}
+    for *place, key in listed:
+        if tuple(place) not in there:
+            yield key, f"{place[0]}: not in the tar where the index has it"
+    for member, offset, length in found:
+        if (member, offset, length) not in named:
+            yield member, "in the tar and not in the index"
+    if there == named:
+        yield "", "the tar's members are in another order than those of the index"
 
 
-def _verify_sample(
-    dataset: Dataset, sample: IndexedSample, descriptor: int, tar: Path
-) -> list[str]:
-    problems = []
+def _verify_sample(dataset: Dataset, sample: IndexedSample, file: BinaryIO) -> Iterator[str]:
     for member, place in sample.members.items():
-        data = os.pread(descriptor, place.length, place.offset)
-        if member_digest(data) != place.digest:
-            problems.append(f"{member}: bytes differ from those that were written to {tar.name}")
+        file.seek(place.offset)
+        data = file.read(place.length)
+        if len(data) < place.length:
+            yield f"{member}: the tar ends before it does"
+        elif member_digest(data) != place.digest:
+            yield f"{member}: bytes differ from those that were written"
         elif member == "json":
-            if json.loads(data).get("clip_id") != sample.key:
-                problems.append("json: the facts are those of another clip")
+            yield from _verify_facts(sample, data)
+        elif member in MEMBERS:
+            yield from _verify_array(dataset, member, data)
         else:
-            problems += _verify_array(dataset, member, data)
-    missing = {f"{name}.npy" for name in ARRAYS} | {"json"}
-    problems += [f"{name}: missing" for name in sorted(missing - set(sample.members))]
-    return problems
+            yield f"{member}: no member of a sample"
+    for name in sorted(MEMBERS - set(sample.members)):
+        yield f"{name}: missing"
 
 
-def _verify_array(dataset: Dataset, member: str, data: bytes) -> list[str]:
-    array, specs, clip = read_npy(data), dataset.specs, dataset.clip
-    role = member.removesuffix(".npy")
-    problems = [] if np.isfinite(array).all() else [f"{member}: values that are not finite"]
+def _verify_facts(sample: IndexedSample, data: bytes) -> Iterator[str]:
+    try:
+        facts = json.loads(data)
+        said = [
+            facts["clip_id"],
+            facts.get("source_digest", sample.source),
+            facts.get("subsets", sample.subsets),
+            facts.get("round_trip"),
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"json: not the facts of a clip ({error!r})"
+        return
+    if said[0] != sample.key:
+        yield "json: the facts are those of another clip"
+    elif said[1:] != [sample.source, sample.subsets, sample.round_trip]:
+        yield "json: source, subsets or round trip are not those of the index"
+
+
+def _verify_array(dataset: Dataset, member: str, data: bytes) -> Iterator[str]:
+    try:
+        array = read_npy(data)
+    except (ValueError, EOFError) as error:
+        yield f"{member}: not an array ({error})"
+        return
+    specs, clip, role = dataset.specs, dataset.clip, member.removesuffix(".npy")
+    if array.dtype != np.float16:
+        yield f"{member}: {array.dtype}, not float16"
+    elif not np.isfinite(array).all():
+        yield f"{member}: {np.count_nonzero(~np.isfinite(array))} values that are not finite"
+    given: tuple[int, ...]
     if role == "video":
-        fits = array.shape == specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
+        given = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
     elif role == "audio":
-        length = specs.audio.latent_length(clip.num_samples)
-        fits = array.shape == (specs.audio.channels, length)
+        given = specs.audio.channels, specs.audio.latent_length(clip.num_samples)
     else:
-        text = getattr(specs, role)
-        fits = array.ndim == 2 and array.shape[1] == text.width
-        fits = fits and 1 <= array.shape[0] <= text.max_tokens
-    if not fits:
-        problems.append(f"{member}: shape {array.shape} is not what its encoder gives")
-    return problems
+        text, num_tokens = getattr(specs, role), array.shape[0] if array.ndim else 0
+        given = min(max(1, num_tokens), text.max_tokens), text.width
+    if array.shape != given:
+        spec = getattr(specs, role)
+        yield f"{member}: shape {array.shape}, the encoder {spec.name} gives {given}"

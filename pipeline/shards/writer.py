@@ -16,6 +16,7 @@ import webdataset
 from avdata import storage
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import CorruptShard, RunError
+from avdata.pipeline.shards.exports import remove_exports
 from avdata.pipeline.shards.index import (
     FORMAT,
     IndexedSample,
@@ -48,6 +49,7 @@ def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -
     """Commits one shard; `samples` are the plan's clips in the plan's order."""
     tar, index = tar_path(root, plan.name), index_path(root, plan.name)
     index.unlink(missing_ok=True)
+    remove_exports(root, plan.name)
     samples_written: list[IndexedSample] = []
     with storage.committed(tar) as temporary:
         options = {"mtime": 0, "user": "avdata", "group": "avdata", "encoder": False}
@@ -66,6 +68,7 @@ def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -
         tar_digest=digest,
         plan_digest=plan.digest,
         samples=[_placed(sample, offsets) for sample in samples_written],
+        encoding_digest=plan.encoding_digest,
     )
     write_index(index, made)
     return made
@@ -91,6 +94,7 @@ def write_dataset(
                 "bucket": plan.bucket,
                 "num_samples": len(index.samples),
                 "size_bytes": index.size_bytes,
+                "plan_digest": index.plan_digest,
                 "index_digest": storage.digest_file(index_path(root, plan.name)),
             }
         )
@@ -101,6 +105,7 @@ def write_dataset(
             "format": FORMAT,
             "specs": dataclasses.asdict(specs),
             "clip": dataclasses.asdict(shape),
+            "encoding_digest": plans[0].encoding_digest if plans else "",
             "shards": shards,
             "provenance": provenance,
         },
@@ -108,6 +113,7 @@ def write_dataset(
     for name in before - {plan.name for plan in plans}:
         index_path(root, name).unlink(missing_ok=True)
         tar_path(root, name).unlink(missing_ok=True)
+        remove_exports(root, name)
 
 
 def _shard_names(root: Path) -> set[str]:
@@ -130,7 +136,8 @@ def _indexed(sample: EncodedSample, members: dict[str, bytes]) -> IndexedSample:
         name: Member(0, len(data), member_digest(data), _shape(sample, name))
         for name, data in members.items()
     }
-    return IndexedSample(sample.key, sample.source, sample.subsets, found)
+    round_trip = sample.meta.get("round_trip")
+    return IndexedSample(sample.key, sample.source, sample.subsets, found, round_trip)
 
 
 def _placed(sample: IndexedSample, offsets: dict[str, int]) -> IndexedSample:

@@ -8,7 +8,6 @@ import torch
 from avdata import config as configuration
 from avdata.encoders.block_transform import BlockTransform
 from avdata.encoders.choice import EncodersConfig
-from avdata.encoders.defaults import open_defaults
 from avdata.encoders.hashed_tokens import HashedText
 from avdata.encoders.oobleck import OobleckAudio
 from avdata.encoders.t5 import T5Text, UMT5Text
@@ -32,7 +31,7 @@ def load(*settings: str, file: Path | None = None) -> EncodersConfig:
 
 def test_by_default_no_weights_are_needed() -> None:
     assert load() == EncodersConfig()
-    assert EncodersConfig().specs() == open_defaults(CPU).specs
+    assert EncodersConfig().specs() == EncodersConfig().open(CPU).specs
     names = {spec.name for spec in (EncodersConfig().specs().video, EncodersConfig().specs().audio)}
     assert names == {"block-transform", "lapped-transform"}
 

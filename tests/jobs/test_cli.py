@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import typer
 
-from avdata.encoders.defaults import open_defaults
+from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
@@ -32,7 +31,7 @@ SHAPE = ClipShape(num_frames=9, height=64, width=64)
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the default encoders."""
-    specs = open_defaults(torch.device("cpu")).specs
+    specs = EncodersConfig().specs()
     return write_shards(tmp_path_factory.mktemp("shards"), specs=specs, shape=SHAPE).root
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import torch
 
-from avdata.trainer.flow import Clean, SamplerConfig, flow_loss, sample, times
+from avdata.trainer.flow import Clean, SamplerConfig, flow_loss, own_times, sample, times
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.modality import Conditioned, Velocity
 from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
@@ -40,7 +40,7 @@ def test_a_sample_of_share_zero_counts_for_nothing() -> None:
 
 
 def test_the_true_velocity_leads_from_noise_to_data() -> None:
-    """Of a straight path, Euler steps of any number are exact, with or without guidance."""
+    """Of a straight path, steps of any number are exact, with or without guidance."""
     video, audio, _ = inputs()
     data, sound = torch.randn_like(video.latents), torch.randn_like(audio.latents)
 
@@ -49,11 +49,85 @@ def test_the_true_velocity_leads_from_noise_to_data() -> None:
         at = t.view(-1, 1, 1, 1, 1)
         return Velocity((seen.latents - data) / at, (heard.latents - sound) / at[..., 0, 0])
 
-    for steps, shift in ((1, 1.0), (7, 1.0), (7, 5.0)):
-        config = SamplerConfig(steps=steps, shift=shift)
+    for config in (
+        SamplerConfig(steps=1),
+        SamplerConfig(steps=7),
+        SamplerConfig(steps=7, shift=5.0),
+        SamplerConfig(steps=7, solver="unipc"),
+        SamplerConfig(steps=7, shift=5.0, solver="unipc"),
+    ):
         found = sample(true, video, audio, config)
         torch.testing.assert_close(found.video, data, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(found.audio, sound, atol=1e-4, rtol=1e-4)
+
+
+def test_unipc_follows_a_bent_path_better_than_euler() -> None:
+    """Of data N(0, s^2) the velocity and where it leads are known."""
+    video, audio, _ = inputs()
+    spread = 0.3
+
+    def gaussian(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+        assert heard is not None
+        at = float(t[0])
+        pull = (at - (1 - at) * spread**2) / (at**2 + (1 - at) ** 2 * spread**2)
+        return Velocity(seen.latents * pull, heard.latents * pull)
+
+    def error(config: SamplerConfig) -> float:
+        found = sample(gaussian, video, audio, config)
+        assert found.audio is not None
+        off = [found.video - spread * video.latents, found.audio - spread * audio.latents]
+        return max(float(one.abs().max()) for one in off)
+
+    for steps in (20, 40):
+        unipc = error(SamplerConfig(steps=steps, solver="unipc"))
+        assert unipc < 0.25 * error(SamplerConfig(steps=steps))
+
+
+def test_negative_captions_take_the_place_of_none() -> None:
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, _ = inputs()
+    config = SamplerConfig(steps=2)
+    plain = sample(model, video, audio, config)
+    # Guided away from its own caption, each step is the positive branch.
+    own = sample(model, video, audio, config, (video, audio))
+    unguided = SamplerConfig(steps=2, guidance_video=1.0, guidance_audio=1.0)
+    alone = sample(model, video, audio, unguided)
+    torch.testing.assert_close(own.video, alone.video, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(own.audio, alone.audio, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain.video, alone.video, atol=1e-3)
+
+
+def test_each_modality_has_its_own_guidance() -> None:
+    """In the first step: later ones see what both have become."""
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, _ = inputs()
+    one = sample(model, video, audio, SamplerConfig(steps=1, guidance_audio=1.0))
+    other = sample(model, video, audio, SamplerConfig(steps=1, guidance_audio=9.0))
+    assert one.audio is not None
+    assert other.audio is not None
+    assert torch.equal(one.video, other.video)
+    assert not torch.allclose(one.audio, other.audio, atol=1e-3)
+
+
+def test_the_twin_that_reads_the_audio_caption_is_sampled_without_sound() -> None:
+    config = dataclasses.replace(CONFIG, audio_caption=True)
+    model = AVFullDiT.build(config, SPECS, CLIP, "t2v", seed=0)
+    video, audio, _ = inputs()
+    found = sample(model, video, audio, SamplerConfig(steps=2))
+    assert found.audio is None
+    assert found.video.shape == video.latents.shape
+
+
+def test_own_times_are_uniform_independent_and_leave_video_its_own() -> None:
+    u = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
+    both = own_times(u)
+    assert torch.equal(both[:, 0], u)
+    assert ((both > 0) & (both < 1)).all()
+    counts = torch.histogramdd(both, [10, 10], range=[0.0, 1.0, 0.0, 1.0]).hist
+    # Of 2000 a cell, five standard deviations.
+    assert (counts - 2000).abs().max() < 5 * 2000**0.5
+    t = times(both)
+    assert torch.equal(t[:, 0], times(u))
 
 
 def test_guidance_one_ignores_the_negative_branch() -> None:

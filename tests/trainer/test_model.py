@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avdata.encoders.defaults import open_defaults
+from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape, tau
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import ModelConfig, Rope, preset
@@ -68,10 +68,10 @@ def test_without_cross_attention_a_joint_layer_is_both_pretrained_layers() -> No
     apart[:, :, n:, n:] = heard.mask
     joint = whole.joints[0]
     assert isinstance(joint, JointBlock)
-    joint(wan, flux, seen, heard, apart)
-    torch.testing.assert_close(seen.tokens, alone, atol=1e-5, rtol=0)
-    torch.testing.assert_close(heard.audio, sound, atol=1e-5, rtol=0)
-    torch.testing.assert_close(heard.text, text, atol=1e-5, rtol=0)
+    out = joint(wan, flux, seen, heard, apart)
+    torch.testing.assert_close(out.video, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.audio, sound, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.audio_text, text, atol=1e-5, rtol=0)
 
 
 def test_information_flows_both_ways() -> None:
@@ -173,7 +173,7 @@ def test_new_parameters_per_joint_layer_at_the_papers_size() -> None:
 
 
 def test_the_demo_fits_the_default_encoders() -> None:
-    specs = open_defaults(torch.device("cpu")).specs
+    specs = EncodersConfig().specs()
     with torch.device("meta"):
         whole = AVFullDiT(preset("demo"), specs, ClipShape(), "t2av")
     assert sum(p.numel() for p in whole.parameters()) < 10_000_000

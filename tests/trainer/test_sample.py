@@ -6,7 +6,7 @@ import av
 import pytest
 import torch
 
-from avdata.encoders.defaults import open_defaults
+from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
 from avdata.errors import SpecMismatch, UsageError
 from avdata.jobs.sample import prompts_of
@@ -29,7 +29,7 @@ PROMPT = Prompt("a ball falls", "a dull hit", seed=3)
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Mode, Run]:
     """Both modes, trained for two steps on latents shaped as the default encoders give them."""
     root = tmp_path_factory.mktemp("runs")
-    specs = open_defaults(CPU).specs
+    specs = EncodersConfig().specs()
     shards = write_shards(root / "shards", num_sources=3, specs=specs, shape=SHAPE)
     found: dict[Mode, Run] = {}
     modes: tuple[Mode, ...] = ("t2av", "t2v")

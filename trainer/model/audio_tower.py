@@ -5,7 +5,8 @@ appended to the caption.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from avdata.trainer.model.config import ModelConfig
 from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.model.recompute import forgetting
 from avdata.trainer.model.rope import Rotation, audio_axes, audio_positions, rotation
 
 MAX_SECONDS = 30.0
@@ -42,6 +44,7 @@ class AudioTower(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.forget_activations = False
         self.latent_seconds = latent_seconds
         self.flux = FluxTransformer2DModel(
             patch_size=1,
@@ -81,12 +84,8 @@ class AudioTower(nn.Module):
         num_early = self.config.audio_single_layers - self.config.num_joint
         singles = self.flux.single_transformer_blocks[:num_early]
         for block in (*self.flux.transformer_blocks, *singles):
-            state.text, state.audio = block(
-                hidden_states=state.audio,
-                encoder_hidden_states=state.text,
-                temb=state.time,
-                image_rotary_emb=state.turned.as_pair(),
-                joint_attention_kwargs={"attention_mask": state.mask},
+            state.text, state.audio = forgetting(
+                self.forget_activations, partial(alone, block, replace(state))
             )
         return state
 
@@ -94,6 +93,18 @@ class AudioTower(nn.Module):
         """The velocity."""
         out: Tensor = self.flux.proj_out(self.flux.norm_out(state.audio, state.time))
         return rearrange(out, "b l c -> b c l")
+
+
+def alone(layer: nn.Module, state: AudioState) -> tuple[Tensor, Tensor]:
+    """Caption and sound after one of the tower's own layers, double or single."""
+    text, audio = layer(
+        hidden_states=state.audio,
+        encoder_hidden_states=state.text,
+        temb=state.time,
+        image_rotary_emb=state.turned.as_pair(),
+        joint_attention_kwargs={"attention_mask": state.mask},
+    )
+    return text, audio
 
 
 class DurationToken(nn.Module):

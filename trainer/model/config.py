@@ -8,6 +8,7 @@ from avdata.errors import UsageError
 
 Mode = Literal["t2av", "t2v"]
 Rope = Literal["sync", "vanilla", "expand_video"]
+Fusion = Literal["full", "cross"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,19 @@ class ModelConfig:
     max_video_text: int = 512
     """Video captions are padded with zeros to this and attended unmasked, as Wan does."""
     max_audio_text: int = 64
+    fusion: Fusion = "full"
+    """full is AVFull-Attention; cross keeps both towers' own attention in the last `num_joint`
+    layers and adds cross-attention after each, the paper's baseline."""
+    audio_caption: bool = False
+    """Mode t2v only: the twin reads the audio caption, too, as more tokens of its cross-attention.
+    The control that the paper lacks."""
     rope: Rope = "sync"
     """sync is AVSyncRoPE; the others are the paper's ablations."""
     new_std: float = 0.02
-    """Initial spread of the new q, k, v matrices. Not in the paper."""
+    """Initial spread of the new q, k, v matrices and of what embeds the audio caption for the
+    twin. Not in the paper."""
     new_output_std: float = 0.0
-    """Initial spread of the new output matrix; 0 starts from the pretrained audio output."""
+    """Initial spread of the new output matrices; 0 starts from the pretrained output."""
 
     def __post_init__(self) -> None:
         sizes = ("head_dim", "video_heads", "video_layers", "video_ffn", "audio_heads")
@@ -48,6 +56,13 @@ class ModelConfig:
             raise ValueError(
                 f"num_joint = {self.num_joint} exceeds the video tower's {self.video_layers} "
                 f"layers or the audio tower's {self.audio_single_layers} single layers"
+            )
+        if self.fusion == "cross" and self.num_joint == 0:
+            raise ValueError("fusion = cross with num_joint = 0 joins nothing")
+        if not (self.new_std > 0 and self.new_output_std >= 0):
+            raise ValueError(
+                f"new_std = {self.new_std} must be positive and new_output_std = "
+                f"{self.new_output_std} not negative"
             )
         if self.audio_heads > self.video_heads:
             raise ValueError(

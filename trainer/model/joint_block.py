@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from avdata.trainer.model.audio_tower import AudioState
 from avdata.trainer.model.config import ModelConfig
+from avdata.trainer.model.modality import Advanced
 from avdata.trainer.model.rope import rotate
 from avdata.trainer.model.video_tower import VideoState, modulation
 
@@ -41,8 +42,8 @@ class JointBlock(nn.Module):
         video: VideoState,
         audio: AudioState,
         mask: Bool[Tensor, "b 1 q k"],
-    ) -> None:
-        """Advances both states; `mask` is over [video ; caption and duration ; audio]."""
+    ) -> Advanced:
+        """The streams after the layer; `mask` is over [video ; caption and duration ; audio]."""
         shift, scale, gate, *_ = parts = modulation(video_layer, video.time_parts)
         seen = (video_layer.norm1(video.tokens.float()) * (1 + scale) + shift).to(video.tokens)
         video_qkv = self._video_qkv(video_layer, seen, video)
@@ -56,11 +57,11 @@ class JointBlock(nn.Module):
         out = rearrange(out, "b h n d -> b n (h d)")
         num_video = video.tokens.shape[1]
 
-        self._end_video(video_layer, out[:, :num_video], video, gate, parts)
+        x = self._end_video(video_layer, out[:, :num_video], video, gate, parts)
         mixed = self._audio_out(audio_layer, out[:, num_video:], normed)
         heard = heard + audio_gate[:, None] * mixed
         num_text = audio.text.shape[1]
-        audio.text, audio.audio = heard[:, :num_text], heard[:, num_text:]
+        return Advanced(x, heard[:, :num_text], heard[:, num_text:])
 
     def _video_qkv(
         self, layer: WanTransformerBlock, seen: Float[Tensor, "b n c"], video: VideoState
@@ -93,13 +94,14 @@ class JointBlock(nn.Module):
         video: VideoState,
         gate: Tensor,
         parts: tuple[Tensor, ...],
-    ) -> None:
+    ) -> Float[Tensor, "b n c"]:
         x = video.tokens
         x = (x.float() + layer.attn1.to_out[0](attended) * gate).type_as(x)
         x = x + layer.attn2(layer.norm2(x.float()).type_as(x), video.text, None, None)
         _, _, _, shift, scale, gate = parts
         normed = (layer.norm3(x.float()) * (1 + scale) + shift).type_as(x)
-        video.tokens = (x.float() + layer.ffn(normed).float() * gate).type_as(x)
+        out: Tensor = (x.float() + layer.ffn(normed).float() * gate).type_as(x)
+        return out
 
     def _audio_out(
         self,

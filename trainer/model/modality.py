@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -23,3 +24,18 @@ class Velocity:
 
     video: Tensor
     audio: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The three streams after a pair of layers, (b n c) each."""
+
+    video: Tensor
+    audio_text: Tensor
+    """Caption and duration."""
+    audio: Tensor
+
+
+def each_time(t: Float[Tensor, "b *two"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Times of video and audio: one (b,) for both, or (b, 2)."""
+    return (t, t) if t.ndim == 1 else (t[:, 0], t[:, 1])

@@ -1,6 +1,7 @@
 """The video tower: a Wan transformer, opened so that its last layers can be joined."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers.models.transformers.transformer_wan import (
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from avdata.trainer.model.config import ModelConfig
 from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.model.recompute import forgetting
 from avdata.trainer.model.rope import Rotation, rotation, video_axes, video_positions
 
 PATCH = (1, 2, 2)
@@ -37,6 +39,7 @@ class VideoTower(nn.Module):
     def __init__(self, config: ModelConfig, channels: int, text_width: int) -> None:
         super().__init__()
         self.config = config
+        self.forget_activations = False
         self.wan = WanTransformer3DModel(
             patch_size=PATCH,
             num_attention_heads=config.video_heads,
@@ -71,7 +74,8 @@ class VideoTower(nn.Module):
     def layers(self, state: VideoState, first: int, last: int) -> VideoState:
         """Layers `first` to `last` - 1 as they are."""
         for block in self.wan.blocks[first:last]:
-            state.tokens = block(state.tokens, state.text, state.time_parts, state.turned.as_wan())
+            given = state.tokens, state.text, state.time_parts, state.turned.as_wan()
+            state.tokens = forgetting(self.forget_activations, partial(block, *given))
         return state
 
     def end(self, state: VideoState) -> Float[Tensor, "b c t h w"]:

@@ -1,0 +1,27 @@
+"""What several jobs are tested on and is slow to make."""
+
+from pathlib import Path
+
+import pytest
+
+from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from tests.jobs.films import encode, settings, write_manifest, write_models
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("films")
+    return write_manifest(root / "raw", root / "manifest")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def learned(manifest: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Shards of encoders that have weights."""
+    out = tmp_path_factory.mktemp("learned")
+    assert encode(manifest, out, *settings(models)) == 0
+    return open_dataset(out)

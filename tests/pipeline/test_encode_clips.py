@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avdata.encoders.choice import EncodersConfig
+from avdata.encoders.spec import ClipShape
+from avdata.errors import UsageError
+from avdata.pipeline.media.clip import ClipMedia
+from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.encode import encode_clips, held
+from avdata.pipeline.shards.sample import ARRAYS, to_members
+from avdata.pipeline.sources.copies import LocalCopies
+from tests.pipeline.clips import a_clip
+
+SHAPE = ClipShape(num_frames=5, height=32, width=48)
+ENCODERS = EncodersConfig().open(torch.device("cpu"))
+
+
+class RoomForOne(LocalCopies):
+    """As if no two sources found room together: of each that is asked for, the last one goes."""
+
+    def __init__(self) -> None:
+        super().__init__(max_gib=1.0)
+        self.left: list[Path] = []
+
+    def path(self, uri: str, digest: str) -> Path:
+        for before in self.left:
+            before.unlink()
+        path = self._folder / uri.rpartition("/")[2]
+        path.write_text(digest)
+        self.left = [path]
+        return path
+
+
+def a_film(seed: int) -> ClipMedia:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
+    return ClipMedia(frames, rng.uniform(-1, 1, (2, SHAPE.num_samples)).astype(np.float32))
+
+
+def clips(count: int) -> list[Clip]:
+    return [a_clip(f"{k}.mp4", 0.0) for k in range(count)]
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 5, 50])
+def test_a_clip_does_not_depend_on_its_company(batch_size: int) -> None:
+    media = [a_film(k) for k in range(5)]
+    alone = [to_members(one) for one in encode_clips(clips(5), media, ENCODERS)]
+    together = [to_members(one) for one in encode_clips(clips(5), media, ENCODERS, batch_size)]
+    assert alone == together
+
+
+def test_samples_are_asked_for_a_batch_at_a_time() -> None:
+    taken: list[int] = []
+
+    def films() -> list[ClipMedia]:
+        taken.append(len(taken))
+        return [a_film(len(taken))]
+
+    media = (film for _ in range(6) for film in films())
+    samples = encode_clips(clips(6), media, ENCODERS, 2)
+    first = next(samples)
+    assert len(taken) == 2
+    assert first.key == clips(6)[0].clip_id
+    assert all(getattr(first, name).dtype == np.float32 for name in ARRAYS)
+    assert len(list(samples)) == 5
+
+
+def test_a_clip_without_captions_is_named() -> None:
+    bare = a_clip("b.mp4", 0.0, captions=None)
+    with pytest.raises(UsageError, match=f"clip {bare.clip_id} has no captions"):
+        list(encode_clips([a_clip("a.mp4", 0.0), bare], [a_film(0), a_film(1)], ENCODERS, 2))
+
+
+def test_a_copy_stays_while_it_is_read() -> None:
+    copies = RoomForOne()
+    with held("s3://b/one.mp4", "1", copies) as one, held("s3://b/two.mp4", "2", copies) as two:
+        assert (one.read_text(), two.read_text()) == ("1", "2")
+        assert one.suffix == ".mp4"
+        folder = one.parent
+    assert list(folder.iterdir()) == copies.left
+
+
+def test_a_local_source_is_read_where_it_is() -> None:
+    with held("/somewhere/film.mp4", "1", LocalCopies(1.0)) as path:
+        assert path == Path("/somewhere/film.mp4")
