@@ -76,6 +76,22 @@ def test_a_sample_has_one_picture_and_one_sound_of_equal_length(
     assert (told["mode"], told["step"], told["seed"]) == (mode, 2, PROMPT.seed)
 
 
+def test_a_twin_that_reads_the_audio_caption_hears_nothing_but_follows_it(
+    runs: dict[Mode, Run], tmp_path: Path
+) -> None:
+    model = dataclasses.replace(CONFIG, audio_caption=True)
+    config = TrainConfig(
+        mode="t2v", model=model, steps=1, batch_size=2, val_samples=1, device="cpu"
+    )
+    run = prepare(tmp_path / "twin", runs["t2v"].shards, config)
+    train(run)
+    generator = open_generator(run, CPU)
+    one = generator.make(PROMPT, QUICK)
+    other = generator.make(dataclasses.replace(PROMPT, audio="a dog barks"), QUICK)
+    assert not one.samples.any()
+    assert (one.frames != other.frames).any()
+
+
 def test_the_same_prompt_and_seed_give_the_same_bytes(joint: Generator, tmp_path: Path) -> None:
     again = open_generator(joint.run, CPU)
     one = write_sample(joint, PROMPT, QUICK, tmp_path / "one")
