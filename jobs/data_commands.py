@@ -1,0 +1,158 @@
+"""Commands from raw media to shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avdata.jobs import options
+from avdata.jobs.engine import Engine
+from avdata.jobs.options import (
+    Address,
+    Config,
+    Inline,
+    Json,
+    Manifest,
+    Out,
+    PolicyFile,
+    Set,
+    Workers,
+)
+from avdata.jobs.shell import Result
+
+
+def ingest(
+    raw: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, lists (.txt .csv .parquet); local or s3://"),
+    ],
+    out: Out,
+    policy: PolicyFile = None,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Caption the kept clips, too.")
+    ] = False,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+) -> None:
+    """Raw media to a manifest: shots, clips, measurements, labels, keep or drop."""
+    from avdata.jobs.caption import caption as add_captions
+    from avdata.jobs.ingest import ingest
+    from avdata.pipeline.measure.source import IngestConfig
+    from avdata.pipeline.selection import funnel, quarantine_counts
+
+    resolved = options.load(IngestConfig, config, settings)
+    manifest = ingest(raw, out, resolved, policy, Engine(inline, address, workers))
+    if caption:
+        add_captions(out)
+    counts, failed = funnel(manifest.table()), quarantine_counts(manifest)
+    result = Result(as_json)
+    _show_funnel(result, counts)
+    for reason, count in failed.items():
+        result.line(f"quarantined {count} by {reason}")
+    result.line(f"manifest: {manifest.clips_file}")
+    result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
+
+
+def select(directory: Manifest, policy: PolicyFile = None, as_json: Json = False) -> None:
+    """Keep or drop again from stored measurements; no policy is the default policy."""
+    from avdata.jobs.select import select
+
+    counts = select(directory, policy)
+    result = Result(as_json)
+    _show_funnel(result, counts)
+    result.end({"manifest": str(directory), "funnel": counts})
+
+
+def caption(directory: Manifest, as_json: Json = False) -> None:
+    """Template captions for the kept clips, from their labels and measurements."""
+    from avdata.jobs.caption import caption
+
+    count = caption(directory)
+    result = Result(as_json)
+    result.line(f"captions: {count} clips")
+    result.end({"manifest": str(directory), "captions": count})
+
+
+def clips(
+    directory: Manifest,
+    out: Out,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+) -> None:
+    """The kept clips as mp4 files, each decoded again and counted, with an index."""
+    from avdata.jobs.clips import ClipsConfig, write_clips
+
+    resolved = options.load(ClipsConfig, config, settings)
+    rows = write_clips(directory, out, resolved, Engine(inline, address, workers))
+    result = Result(as_json)
+    result.line(f"clips: {len(rows)}, {sum(row.size_bytes for row in rows) / 1e6:.1f} MB")
+    result.line(f"index: {out / 'clips.parquet'}")
+    result.end({"clips": len(rows), "index": str(out / "clips.parquet")})
+
+
+def encode(
+    directory: Manifest,
+    out: Out,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+) -> None:
+    """Latents and text embeddings of the kept clips into WebDataset shards."""
+    from avdata.jobs.encode import EncodeConfig, encode
+
+    resolved = options.load(EncodeConfig, config, settings)
+    dataset = encode(directory, out, resolved, Engine(inline, address, workers))
+    counts = {split: len(dataset.samples(split)) for split in ("train", "val")}
+    result = Result(as_json)
+    result.line(f"shards: {len(dataset.shards)}, samples: {counts}")
+    result.line(f"dataset: {out / 'dataset.json'}")
+    result.end({"shards": len(dataset.shards), "samples": counts, "digest": dataset.digest})
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="A manifest or shards.")],
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make lost indices again from the tars.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Checks a manifest or shards: digests, counts, shapes, finite values, identity."""
+    from avdata.jobs.verify import verify
+
+    counts = verify(path, rebuild)
+    result = Result(as_json)
+    result.line(", ".join(f"{name}: {count}" for name, count in counts.items()))
+    result.end(counts)
+
+
+def export(
+    shards: Annotated[Path, typer.Argument(help="Folder that `avdata encode` made.")],
+    name: Annotated[str, typer.Option("--format", help="wids, energon, dali or webshart.")],
+    as_json: Json = False,
+) -> None:
+    """Index files by which other libraries read the shards as they are; tars are not copied."""
+    from avdata.jobs.export import export_shards
+
+    paths = [str(path) for path in export_shards(shards, name)]
+    result = Result(as_json)
+    for path in paths:
+        result.line(path)
+    result.end({"format": name, "files": paths})
+
+
+def _show_funnel(result: Result, counts: dict[str, int]) -> None:
+    result.line(f"clips: {counts['clips']}, kept: {counts['keep']}")
+    for reason, count in counts.items():
+        if reason not in ("clips", "keep"):
+            result.line(f"  dropped {count} by {reason}")

@@ -1,0 +1,43 @@
+"""Options that several commands share, and how settings are read."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from avdata import config as configuration
+
+Schema = TypeVar("Schema")
+
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as dotted.key=value.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")]
+Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster to run on.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Default: one a core.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; running again goes on.")]
+Manifest = Annotated[Path, typer.Argument(help="Folder that `avdata ingest` made.")]
+Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b_tangoflux.")]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="YAML of named rules.")]
+
+
+def load(
+    schema: type[Schema],
+    file: Path | None,
+    settings: list[str] | None,
+    under: dict[str, Any] | None = None,
+) -> Schema:
+    """The settings of a command; see `avdata.config.load`."""
+    return configuration.load(schema, file, settings or (), under)
+
+
+def losses(found: dict[str, Any]) -> str:
+    """First and last losses of a run on one line."""
+    parts = [f"step {found['step']}"]
+    for name in ("video", "audio"):
+        if f"loss_{name}_first" in found:
+            first, last = found[f"loss_{name}_first"], found[f"loss_{name}_last"]
+            parts.append(f"{name} loss {first:.3f} -> {last:.3f}")
+        if f"val_loss_{name}" in found:
+            parts.append(f"held out {found[f'val_loss_{name}']:.3f}")
+    return ", ".join(parts)
