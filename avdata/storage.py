@@ -44,9 +44,11 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; RunError when it is damaged."""
     try:
-        plain: dict[str, Any] = json.loads(path.read_text())
+        plain = json.loads(path.read_text())
     except (ValueError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: damaged, it is no JSON ({error})") from error
+    if not isinstance(plain, dict):
+        raise RunError(f"{path}: damaged, it holds no object but a {type(plain).__name__}")
     return plain
 
 

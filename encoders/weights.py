@@ -141,7 +141,10 @@ def weight_files(folder: Path, stem: str, missing: Callable[[str], UsageError]) 
     whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     files = [whole]
     if index.is_file():
-        shards = sorted(set(storage.read_json(index)["weight_map"].values()))
+        listed = storage.read_json(index).get("weight_map")
+        if not isinstance(listed, dict):
+            raise UsageError(f"{index}: has no weight_map; fetch it again")
+        shards = sorted(set(listed.values()))
         files = [*files[: whole.is_file()], index, *(folder / shard for shard in shards)]
     for file in files:
         if not file.is_file():
@@ -172,7 +175,7 @@ def loading(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise UsageError(f"{folder}: cannot be loaded: {said}; fetch it again") from error
 

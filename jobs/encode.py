@@ -46,6 +46,8 @@ class EncodeConfig:
     """Clips encoded at once; None is 1 on a CPU, 4 on a GPU."""
     decode_ahead: int = 8
     """Clips that each worker decodes, or has decoded, while others are encoded."""
+    round_trips: int = 2
+    """Samples of each shard that are decoded back; what that gave is in the index."""
     decode_threads: int | None = None
     """None is 1 on a CPU, which encoding needs itself; on a GPU one a clip ahead, or one a core."""
 
@@ -53,8 +55,11 @@ class EncodeConfig:
         for name in ("batch_size", "decode_threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be positive, not {value}")
-        if self.decode_ahead < 0:
-            raise ValueError(f"decode_ahead must not be negative, but is {self.decode_ahead}")
+        for name in ("decode_ahead", "round_trips"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if not self.max_copies_gib > 0:
+            raise ValueError(f"max_copies_gib must be positive, not {self.max_copies_gib}")
 
 
 @dataclass
@@ -81,7 +86,8 @@ class EncodeShard:
         plan = self.plans[item["shard"]]
         read = partial(clip_media, shape=self.shape, copies=self.copies)
         with ahead(read, plan.clips, self.config.decode_ahead, self.threads) as media:
-            checked = chosen(clip.clip_id for clip in plan.clips)
+            ids = (clip.clip_id for clip in plan.clips)
+            checked = chosen(ids, self.config.round_trips)
             samples = encode_clips(plan.clips, media, self.encoders, self.batch_size, checked)
             index = write_shard(self.out, plan, samples)
         return {"shard": plan.name, "samples": len(index.samples)}
@@ -109,7 +115,7 @@ def planned(root: Path, config: EncodeConfig, specs: Specs) -> tuple[ClipShape, 
         specs.video.latent_shape(shape.num_frames, shape.height, shape.width)
     except ValueError as error:
         raise UsageError(f"cannot encode {config.height}x{config.width}: {error}") from error
-    encoding = [VERSION, dataclasses.asdict(specs)]
+    encoding = [VERSION, dataclasses.asdict(specs), config.round_trips]
     return shape, plan_shards(require_kept(Manifest(root)), shape, config.plan, encoding)
 
 

@@ -115,7 +115,10 @@ def show(job: ModelJob) -> Shown:
     if job.mode == "t2v" and job.init.audio is not None:
         raise UsageError("init.audio means nothing in mode t2v, which has no audio tower")
     found = tally(model, load_towers(model, job.init))
-    return Shown(found, cost(model, specs, clip))
+    try:
+        return Shown(found, cost(model, specs, clip))
+    except ValueError as error:
+        raise UsageError(f"clip: {error}") from error
 
 
 def export(root: Path, out: Path) -> list[Path]:

@@ -20,6 +20,8 @@ def verify(path: Path, rebuild: bool = False) -> dict[str, int]:
         rebuilt = {"rebuilt": len(rebuild_indices(path))} if rebuild else {}
         return {**_shards(path), **rebuilt}
     if (path / "clips.parquet").exists():
+        if rebuild:
+            raise UsageError(f"{path}: --rebuild is for shards; this is a manifest")
         return _manifest(path)
     what = "neither clips.parquet nor dataset.json in it" if path.is_dir() else "no such folder"
     raise UsageError(f"{path}: {what}; give what `avdata ingest` or `avdata encode` made")

@@ -140,10 +140,16 @@ class Manifest:
         The same bytes as from `reassemble`, but nothing else is looked at.
         """
         policy = load_policy(self.root / "policy.yaml")
-        with self._clips_checked(), pq.ParquetFile(self.clips_file) as file:
+        with self._clips_checked():
+            file = pq.ParquetFile(self.clips_file)
+        with file:
             # Parquet gives the items of lists another name.
             schema = arrow_schema(Clip).with_metadata(file.schema_arrow.metadata)
-            groups = (file.read_row_group(k) for k in range(file.num_row_groups))
+            if file.schema_arrow.names != schema.names:
+                raise RunError(
+                    f"{self.clips_file}: made by another version; run `avdata ingest` again"
+                )
+            groups = (self._group(file, number) for number in range(file.num_row_groups))
             decided = (decide(one.cast(schema), policy) for one in groups)
             write_batches(decided, schema, self.clips_file)
 
@@ -189,6 +195,10 @@ class Manifest:
     def digest(self) -> str:
         """Of the assembled manifest's bytes."""
         return storage.digest_file(self.clips_file)
+
+    def _group(self, file: pq.ParquetFile, number: int) -> pa.Table:
+        with self._clips_checked():
+            return file.read_row_group(number)
 
     @contextmanager
     def _clips_checked(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.trainer.config import MAY_CHANGE, TrainConfig
+from avdata.trainer.model.video_tower import require_whole_patches
 from avdata.versions import versions
 
 
@@ -58,6 +59,7 @@ class Run:
 def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
     """Writes run.json, or checks that the run that is there may go on under these settings."""
     dataset = open_dataset(shards)
+    require_whole_patches(dataset.specs, dataset.clip)
     if (root / "run.json").exists():
         _refuse_change(open_run(root), dataset, config)
     else:

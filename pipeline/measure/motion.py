@@ -23,7 +23,7 @@ MOVING_SPEED = 0.04
 MOVING_PIXELS = 0.35
 """Pixels per frame under which flow is noise, whatever the rate."""
 MIN_STEP_SECONDS = 0.028
-"""Flow needs no more than 36 frames a second; of faster video every second frame is left out."""
+"""Flow needs no more than 36 frames a second; frames that come sooner are left out."""
 FLOW_STEP = 4
 """DIS at this preset solves for every fourth pixel and fills in the rest, which is left out."""
 UNCHANGED = 2

@@ -14,26 +14,31 @@ def pixel_aspect(container: av.container.InputContainer) -> float:
     return float(aspect) if aspect else 1.0
 
 
+def quarter_turns(frame: av.VideoFrame) -> int:
+    """By which a player turns the frame, counter-clockwise; the nearest to an odd angle."""
+    return round(frame.rotation / 90) % 4
+
+
 def shown_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
     """(height, width) in square pixels as a player shows the frame, after rotation.
 
     `aspect` is the width of a stored pixel over its height.
     """
     height, width = frame.height, max(1, round(frame.width * aspect))
-    return (width, height) if frame.rotation % 180 else (height, width)
+    return (width, height) if quarter_turns(frame) % 2 else (height, width)
 
 
 def scaled(frame: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) RGB of the whole frame, upright."""
-    tall, wide = (width, height) if frame.rotation % 180 else (height, width)
+    turns = quarter_turns(frame)
+    tall, wide = (width, height) if turns % 2 else (height, width)
     if hdr(frame):
         rgb = scaled_sdr(frame, tall, wide).to_ndarray()
     else:
         rgb = frame.reformat(
             width=wide, height=tall, format="rgb24", interpolation="AREA"
         ).to_ndarray()
-    # FFmpeg's rotation counts counter-clockwise, as rot90 does.
-    return np.ascontiguousarray(np.rot90(rgb, k=(frame.rotation // 90) % 4))
+    return np.ascontiguousarray(np.rot90(rgb, k=turns))
 
 
 def fitted(frame: av.VideoFrame, aspect: float, height: int, width: int) -> NDArray[np.uint8]:

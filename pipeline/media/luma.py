@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from avdata.pipeline.media.geometry import scaled
+from avdata.pipeline.media.geometry import quarter_turns, scaled
 from avdata.pipeline.media.hdr import hdr, ordinary_range
 
 FULL_RANGE = 2
@@ -23,13 +23,13 @@ def scaled_luma(frame: av.VideoFrame, height: int, width: int) -> UInt8[ndarray,
     plane = _luma_plane(frame)
     if plane is None:
         return cv2.cvtColor(scaled(frame, height, width), cv2.COLOR_RGB2GRAY).astype(np.uint8)
-    tall, wide = (width, height) if frame.rotation % 180 else (height, width)
+    turns = quarter_turns(frame)
+    tall, wide = (width, height) if turns % 2 else (height, width)
     full = frame.color_range == FULL_RANGE or frame.format.name.startswith(("yuvj", "gray"))
     table = _levels(frame.format.components[0].bits, full, hdr(frame))
     small = shrunk(plane, tall, wide)
     small = cv2.LUT(small, table) if len(table) == 256 else table[small & (len(table) - 1)]
-    # FFmpeg's rotation counts counter-clockwise, as rot90 does.
-    return np.ascontiguousarray(np.rot90(small, k=(frame.rotation // 90) % 4))
+    return np.ascontiguousarray(np.rot90(small, k=turns))
 
 
 def shrunk(picture: ndarray, height: int, width: int) -> ndarray:
@@ -51,9 +51,10 @@ def _luma_plane(frame: av.VideoFrame) -> ndarray | None:
     """(h, w) of 8 or 16 bits, on the frame's memory; None where luma has no plane of its own."""
     name, plane = frame.format.name, frame.planes[0]
     planar = name.startswith(("yuv4", "yuvj4", "yuva4", "nv12", "nv21", "gray"))
-    if not planar or name.endswith("be") or plane.line_size <= 0 or "f32" in name:
+    bits, odd = frame.format.components[0].bits, name.endswith("be") or "msb" in name
+    if not planar or odd or not 8 <= bits <= 16 or "f16" in name or plane.line_size <= 0:
         return None
-    kind = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else "<u2")
+    kind = np.dtype(np.uint8 if bits == 8 else "<u2")
     rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
     luma: ndarray = rows[: frame.height, : frame.width]
     return luma

@@ -84,7 +84,10 @@ def open_dataset(root: Path) -> Dataset:
         require_name(shard["name"], file)
         index = index_path(root, shard["name"])
         if not index.exists() or storage.digest_file(index) != shard["index_digest"]:
-            raise CorruptShard(f"{index}: missing or not the one listed; run `avdata encode` again")
+            raise CorruptShard(
+                f"{index}: missing or not the one listed; run `avdata encode` again, or make it "
+                "from its tar with `avdata verify --rebuild`"
+            )
     return Dataset(
         root=root,
         specs=Specs.from_plain(plain["specs"]),

@@ -21,7 +21,7 @@ from avdata.pipeline.shards.sample import EncodedSample
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.pipeline.sources.files import exists, is_remote
 
-VERSION = 1
+VERSION = 2
 """Raise when reading or scaling a clip changes; every shard made before is then made again."""
 FETCHING = threading.Lock()
 """Held while a source is fetched, and so while copies of others are removed to make room."""

@@ -136,7 +136,9 @@ def _indexed(sample: EncodedSample, members: dict[str, bytes]) -> IndexedSample:
         name: Member(0, len(data), member_digest(data), _shape(sample, name))
         for name, data in members.items()
     }
+    # In the order of the sample's JSON, from which an index can be made again.
     round_trip = sample.meta.get("round_trip")
+    round_trip = None if round_trip is None else dict(sorted(round_trip.items()))
     return IndexedSample(sample.key, sample.source, sample.subsets, found, round_trip)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from avdata.jobs.verify import verify
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
 from avdata.pipeline.shards.encode import encode_clip
@@ -141,3 +142,19 @@ def test_a_pace_that_cannot_be_is_refused(
 ) -> None:
     assert encode(manifest, tmp_path / "out", "--set", setting) == 2
     assert setting.partition("=")[0] in capsys.readouterr().err
+
+
+def test_some_samples_of_each_shard_are_decoded_back_and_indices_are_made_again_with_that(
+    default_shards: Dataset, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(default_shards.root, copy)
+    indices = {path: path.read_bytes() for path in copy.glob("*/*.index.json")}
+    for _, index in default_shards.indices():
+        tried = [one.round_trip for one in index.samples if one.round_trip is not None]
+        assert len(tried) == min(2, len(index.samples))
+        assert all(one["psnr_db"] is not None and one["psnr_db"] > 15 for one in tried)
+    for path in indices:
+        path.unlink()
+    assert verify(copy, rebuild=True)["rebuilt"] == len(indices)
+    assert {path: path.read_bytes() for path in indices} == indices

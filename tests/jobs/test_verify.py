@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from avdata.errors import CorruptShard, RunError
+from avdata.errors import CorruptShard, RunError, UsageError
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
 from avdata.jobs.verify import verify
@@ -67,3 +67,9 @@ def test_an_index_made_again_vouches_for_no_damage(dataset: Dataset) -> None:
     (dataset.root / f"{shard}.index.json").unlink()
     with pytest.raises(RunError, match="not the tar that was listed"):
         verify(dataset.root, rebuild=True)
+
+
+def test_a_manifest_has_no_indices_to_make_again(tmp_path: Path) -> None:
+    (tmp_path / "clips.parquet").touch()
+    with pytest.raises(UsageError, match="--rebuild is for shards"):
+        verify(tmp_path, rebuild=True)

@@ -32,13 +32,6 @@ def test_luma_is_that_of_the_colours(name: str, full: bool) -> None:
     assert apart.max() < 25
 
 
-def test_a_picture_turned_by_its_file_stands_upright() -> None:
-    frame = frame_of("yuv420p")
-    upright = scaled_luma(frame, *SIZE)
-    assert upright.shape == SIZE
-    assert upright.flags.c_contiguous
-
-
 def test_diffuse_white_of_high_range_is_white_in_ordinary_range() -> None:
     """203 nits (ITU-R BT.2408): code 58 % in PQ, 75 % in HLG."""
     for transfer, share in ((ColorTrc.SMPTE2084, 0.58), (ColorTrc.ARIB_STD_B67, 0.75)):

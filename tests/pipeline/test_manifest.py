@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from avdata.errors import UsageError, YieldCollapsed
+from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.pipeline import parts
 from avdata.pipeline.manifest import SETTINGS, CaptionRow, Manifest
 from avdata.pipeline.record import Captions, Clip, Quarantined
@@ -83,6 +83,24 @@ def test_to_decide_again_is_to_assemble_again(
     manifest.reassemble()
     assert assembled(manifest) == decided
     assert manifest.settings() is not None
+
+
+def test_what_cannot_be_decided_again_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = a_manifest(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("avdata.pipeline.manifest.write_batches", full)
+        with pytest.raises(OSError, match="No space left"):
+            manifest.decide_again()
+    old = manifest.table().drop_columns(["sync"])
+    pq.write_table(old, manifest.clips_file)
+    with pytest.raises(RunError, match="made by another version"):
+        manifest.decide_again()
 
 
 def test_captions_of_other_measurements_are_left_out(tmp_path: Path) -> None:

@@ -135,3 +135,12 @@ def test_a_run_without_a_checkpoint_says_so(runs: dict[Mode, Run], tmp_path: Pat
 def test_without_prompts_the_captions_of_held_out_clips_serve(runs: dict[Mode, Run]) -> None:
     prompts = prompts_of(runs["t2av"].root, 2, seed=7)
     assert prompts == [Prompt("a ball", "a hit", 7), Prompt("a ball", "a hit", 8)]
+
+
+def test_latents_that_the_model_cannot_cut_are_refused_before_training(tmp_path: Path) -> None:
+    specs = EncodersConfig().specs()
+    odd = ClipShape(num_frames=17, height=48, width=64)
+    shards = write_shards(tmp_path / "shards", num_sources=3, specs=specs, shape=odd)
+    config = TrainConfig(model=CONFIG, steps=1, batch_size=2, device="cpu")
+    with pytest.raises(UsageError, match="height 48: this model takes multiples of 32"):
+        prepare(tmp_path / "run", shards.root, config)

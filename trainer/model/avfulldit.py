@@ -20,7 +20,7 @@ from avdata.trainer.model.cross_block import CrossBlock
 from avdata.trainer.model.joint_block import JointBlock
 from avdata.trainer.model.modality import Conditioned, Velocity, each_time
 from avdata.trainer.model.recompute import forgetting
-from avdata.trainer.model.video_tower import VideoState, VideoTower
+from avdata.trainer.model.video_tower import VideoState, VideoTower, require_whole_patches
 
 
 class AVFullDiT(nn.Module):
@@ -28,6 +28,7 @@ class AVFullDiT(nn.Module):
 
     def __init__(self, config: ModelConfig, specs: Specs, clip: ClipShape, mode: Mode) -> None:
         super().__init__()
+        require_whole_patches(specs, clip)
         self.config = config
         self.mode = mode
         self.forget_activations = False

@@ -5,6 +5,7 @@ products and attention, two for each multiplication with addition, as torch's Fl
 them: a forward pass, and a training step with its backward pass.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from avdata.encoders.spec import AudioSpec, ClipShape, Specs, TextSpec, VideoSpe
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import Mode, ModelConfig
 from avdata.trainer.model.modality import Conditioned, Velocity
+from avdata.trainer.model.video_tower import PATCH
 
 PAPER_SPECS = Specs(
     video=VideoSpec("Wan2.2 VAE", ""),
@@ -59,7 +61,7 @@ def cost(model: AVFullDiT, specs: Specs, clip: ClipShape, batch: int = 1) -> Cos
             total: Tensor = out.video.sum() + (0 if out.audio is None else out.audio.sum())
             total.backward()
     return Cost(
-        tokens_video=shape[1] * shape[2] * shape[3] // 4,
+        tokens_video=shape[1] * shape[2] * shape[3] // math.prod(PATCH),
         tokens_audio=length + config.max_audio_text + 1 if model.mode == "t2av" else 0,
         flops_forward=forward,
         flops_step=counter.get_total_flops(),

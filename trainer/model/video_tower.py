@@ -12,6 +12,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avdata.encoders.spec import ClipShape, Specs
+from avdata.errors import UsageError
 from avdata.trainer.model.config import ModelConfig
 from avdata.trainer.model.modality import Conditioned
 from avdata.trainer.model.recompute import forgetting
@@ -89,6 +91,19 @@ class VideoTower(nn.Module):
         p, q, r = PATCH
         shape = {"t": t, "h": h, "w": w, "p": p, "q": q, "r": r}
         return rearrange(out, "b (t h w) (p q r c) -> b c (t p) (h q) (w r)", **shape)
+
+
+def require_whole_patches(specs: Specs, clip: ClipShape) -> None:
+    """UsageError unless the latents of a clip can be cut into the tower's patches."""
+    strides = specs.video.stride_height, specs.video.stride_width
+    for name, size, stride, patch in zip(
+        ("height", "width"), (clip.height, clip.width), strides, PATCH[1:], strict=True
+    ):
+        if size % (stride * patch):
+            raise UsageError(
+                f"{name} {size}: this model takes multiples of {stride * patch}; "
+                f"encode the clips in another size"
+            )
 
 
 def modulation(layer: WanTransformerBlock, parts: Float[Tensor, "b 6 c"]) -> tuple[Tensor, ...]:
