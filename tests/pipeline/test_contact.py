@@ -59,8 +59,11 @@ def test_a_thing_that_starts_from_rest_with_the_sound_was_not_struck_in_the_pict
     assert len(contacts([1.0], TIMES, moving(*[1.0] * 24, *[0.0] * 24))) == 1
 
 
-def test_one_change_serves_one_onset() -> None:
-    assert len(contacts([0.98, 1.02], TIMES, BOUNCE)) == 1
+@pytest.mark.parametrize("others", [[0.9], [1.02], [0.9, 1.02]])
+def test_one_change_serves_the_onset_nearest_to_it(others: list[float]) -> None:
+    """The change is at 23 / 24 s."""
+    (event,) = contacts(sorted([0.96, *others]), TIMES, BOUNCE)
+    assert event.t_audio == 0.96
 
 
 def strokes(hits_s: list[float], seconds: float) -> list[FrameMotion]:
