@@ -1,6 +1,6 @@
 """Whether other libraries read our shards as they are, by the files that `avdata export` writes.
 
-    python benchmarks/shard_readers.py SHARDS [--environment /tmp/shard-readers]
+    python benchmarks/shard_readers.py SHARDS [--environment FOLDER]
 
 exports SHARDS in every format, makes an environment of its own with the readers in it (some GB; it
 is kept and used again) and has each of them read everything there: every member must have the
