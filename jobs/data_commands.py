@@ -16,9 +16,12 @@ from avdata.jobs.options import (
     Out,
     PolicyFile,
     Set,
+    Shards,
+    ShardsOut,
     Workers,
 )
 from avdata.jobs.shell import Result
+from avdata.storage import place
 
 
 def ingest(
@@ -100,7 +103,7 @@ def clips(
 
 def encode(
     directory: Manifest,
-    out: Out,
+    out: ShardsOut,
     config: Config = None,
     settings: Set = None,
     as_json: Json = False,
@@ -121,7 +124,9 @@ def encode(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A manifest or shards.")],
+    path: Annotated[
+        Path, typer.Argument(parser=place, help="A manifest or shards; shards also s3://.")
+    ],
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make lost indices again from the tars.")
     ] = False,
@@ -137,7 +142,7 @@ def verify(
 
 
 def export(
-    shards: Annotated[Path, typer.Argument(help="Folder that `avdata encode` made.")],
+    shards: Shards,
     name: Annotated[str, typer.Option("--format", help="wids, energon, dali or webshart.")],
     as_json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.selection import require_kept
 from avdata.pipeline.shards.ahead import ahead
-from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.dataset import THREADS, Dataset, open_dataset
 from avdata.pipeline.shards.encode import VERSION, clip_media, encode_clips
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.quality import chosen
@@ -131,7 +132,9 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     shape, plans = planned(root, config, specs)
     storage.write_json(out / "encode.json", configuration.to_plain(config))
     storage.write_json(out / "versions.json", versions())
-    todo = [{"shard": plan.name} for plan in plans if not is_done(out, plan)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        done = pool.map(partial(is_done, out), plans)
+    todo = [{"shard": plan.name} for plan, ready in zip(plans, done, strict=True) if not ready]
     if todo:
         answers = stream(engine or Engine(), lambda: EncodeShard(root, out, config), todo)
         with progress("encode", len(plans), len(plans) - len(todo)) as advance:

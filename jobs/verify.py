@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from avdata import storage
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.check import check_manifest
 from avdata.pipeline.manifest import Manifest
@@ -16,10 +17,12 @@ def verify(path: Path, rebuild: bool = False) -> dict[str, int]:
 
     With `rebuild`, indices of shards that are missing or damaged are made again from the tars.
     """
-    if (path / "dataset.json").exists():
+    with storage.reaching(path):
+        shards = (path / "dataset.json").exists()
+    if shards:
         rebuilt = {"rebuilt": len(rebuild_indices(path))} if rebuild else {}
         return {**_shards(path), **rebuilt}
-    if (path / "clips.parquet").exists():
+    if isinstance(path, Path) and (path / "clips.parquet").exists():
         if rebuild:
             raise UsageError(f"{path}: --rebuild is for shards; this is a manifest")
         return _manifest(path)

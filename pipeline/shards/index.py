@@ -83,7 +83,8 @@ def write_index(path: Path, index: ShardIndex) -> None:
 def read_index(path: Path) -> ShardIndex:
     """CorruptShard when it is missing or not an index of this format."""
     try:
-        plain = json.loads(path.read_text())
+        with storage.reaching(path):
+            plain = json.loads(path.read_bytes())
         if plain.pop("format") != FORMAT:
             raise CorruptShard(f"{path}: an index of another format; encode again")
         return _from_plain(plain)

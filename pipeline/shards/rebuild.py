@@ -9,6 +9,7 @@ from typing import Any
 
 from avdata import storage
 from avdata.errors import CorruptShard
+from avdata.pipeline.shards.dataset import digest
 from avdata.pipeline.shards.index import (
     IndexedSample,
     Member,
@@ -33,9 +34,8 @@ def rebuild_index(
     tar = tar_path(root, name)
     samples: dict[str, dict[str, Member]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    found = tar_members(tar)
-    with tar.open("rb") as file:
-        for path, offset, length in found:
+    with storage.local_copy(tar) as copy, copy.open("rb") as file:
+        for path, offset, length in tar_members(copy):
             key, _, member = path.partition(".")
             file.seek(offset)
             data = file.read(length)
@@ -47,10 +47,11 @@ def rebuild_index(
                 raise CorruptShard(f"{tar}: {path}: {error}; encode again") from error
             place = Member(offset, length, member_digest(data), shape)
             samples.setdefault(key, {})[member] = place
+        size, tar_digest = copy.stat().st_size, storage.digest_file(copy)
     return ShardIndex(
         tar=tar.name,
-        size_bytes=tar.stat().st_size,
-        tar_digest=storage.digest_file(tar),
+        size_bytes=size,
+        tar_digest=tar_digest,
         plan_digest=plan_digest,
         samples=[_sample(tar, key, facts, members) for key, members in samples.items()],
         encoding_digest=encoding_digest,
@@ -67,7 +68,7 @@ def rebuild_indices(root: Path) -> list[str]:
     for shard in plain["shards"]:
         require_name(shard["name"], root / "dataset.json")
         path, wanted = index_path(root, shard["name"]), shard["index_digest"]
-        if path.exists() and storage.digest_file(path) == wanted:
+        if digest(path) == wanted:
             continue
         digests = shard.get("plan_digest", ""), plain.get("encoding_digest", "")
         index = rebuild_index(root, shard["name"], *digests)

@@ -76,9 +76,16 @@ def _verify_shard(
     dataset: Dataset, shard: dict[str, Any], index: ShardIndex
 ) -> Iterator[tuple[str, str]]:
     """(key, what) of each problem."""
-    tar = tar_path(dataset.root, shard["name"])
-    if not tar.exists():
-        raise CorruptShard("the tar is missing")
+    try:
+        with storage.local_copy(tar_path(dataset.root, shard["name"])) as tar:
+            yield from _verify_tar(dataset, shard, index, tar)
+    except FileNotFoundError:
+        raise CorruptShard("the tar is missing") from None
+
+
+def _verify_tar(
+    dataset: Dataset, shard: dict[str, Any], index: ShardIndex, tar: Path
+) -> Iterator[tuple[str, str]]:
     if tar.stat().st_size != index.size_bytes:
         yield "", f"{tar.stat().st_size} bytes, the index has {index.size_bytes}"
     elif storage.digest_file(tar) != index.tar_digest:

@@ -6,8 +6,9 @@ an unfinished shard and is written again; shards that no plan names any more are
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import webdataset
 from avdata import storage
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import CorruptShard, RunError
+from avdata.pipeline.shards.dataset import THREADS
 from avdata.pipeline.shards.exports import remove_exports
 from avdata.pipeline.shards.index import (
     FORMAT,
@@ -31,25 +33,29 @@ from avdata.pipeline.shards.index import (
 )
 from avdata.pipeline.shards.plan import ShardPlan
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, to_members
+from avdata.storage import below
+
+INDICES = "*/*.index.json"
 
 
 def is_done(root: Path, plan: ShardPlan) -> bool:
     """Whether this very shard has been committed and its tar is still there."""
     tar = tar_path(root, plan.name)
-    if not index_path(root, plan.name).exists() or not tar.exists():
-        return False
     try:
         index = read_index(index_path(root, plan.name))
-    except CorruptShard:
+        with storage.reaching(tar):
+            size = tar.stat().st_size
+    except (CorruptShard, FileNotFoundError):
         return False
-    return index.plan_digest == plan.digest and index.size_bytes == tar.stat().st_size
+    return index.plan_digest == plan.digest and index.size_bytes == size
 
 
 def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -> ShardIndex:
     """Commits one shard; `samples` are the plan's clips in the plan's order."""
     tar, index = tar_path(root, plan.name), index_path(root, plan.name)
-    index.unlink(missing_ok=True)
-    remove_exports(root, plan.name)
+    with storage.reaching(index):
+        index.unlink(missing_ok=True)
+        remove_exports(root, plan.name)
     samples_written: list[IndexedSample] = []
     with storage.committed(tar) as temporary:
         options = {"mtime": 0, "user": "avdata", "group": "avdata", "encoder": False}
@@ -82,22 +88,8 @@ def write_dataset(
     provenance: dict[str, Any],
 ) -> None:
     """Commits dataset.json over finished shards, then removes shards that no plan names."""
-    shards = []
-    for plan in plans:
-        if not is_done(root, plan):
-            raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
-        index = read_index(index_path(root, plan.name))
-        shards.append(
-            {
-                "name": plan.name,
-                "split": plan.split,
-                "bucket": plan.bucket,
-                "num_samples": len(index.samples),
-                "size_bytes": index.size_bytes,
-                "plan_digest": index.plan_digest,
-                "index_digest": storage.digest_file(index_path(root, plan.name)),
-            }
-        )
+    with ThreadPoolExecutor(THREADS) as pool:
+        shards = list(pool.map(partial(_listed, root), plans))
     before = _shard_names(root)
     storage.write_json(
         root / "dataset.json",
@@ -110,24 +102,39 @@ def write_dataset(
             "provenance": provenance,
         },
     )
-    for name in before - {plan.name for plan in plans}:
-        index_path(root, name).unlink(missing_ok=True)
-        tar_path(root, name).unlink(missing_ok=True)
-        remove_exports(root, name)
+    with storage.reaching(root):
+        for name in before - {plan.name for plan in plans}:
+            index_path(root, name).unlink(missing_ok=True)
+            tar_path(root, name).unlink(missing_ok=True)
+            remove_exports(root, name)
+
+
+def _listed(root: Path, plan: ShardPlan) -> dict[str, Any]:
+    if not is_done(root, plan):
+        raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
+    index = read_index(index_path(root, plan.name))
+    return {
+        "name": plan.name,
+        "split": plan.split,
+        "bucket": plan.bucket,
+        "num_samples": len(index.samples),
+        "size_bytes": index.size_bytes,
+        "plan_digest": index.plan_digest,
+        "index_digest": storage.digest_file(index_path(root, plan.name)),
+    }
 
 
 def _shard_names(root: Path) -> set[str]:
     """Those of the dataset that is replaced, and finished ones of a plan that never became one."""
-    listed = root / "dataset.json"
-    names = (
-        {one["name"] for one in json.loads(listed.read_text())["shards"]}
-        if listed.exists()
-        else set()
-    )
-    for index in root.glob("*/*.index.json"):
+    names: set[str] = set()
+    with contextlib.suppress(FileNotFoundError):
+        names |= {one["name"] for one in storage.read_json(root / "dataset.json")["shards"]}
+    with storage.reaching(root):
+        found = {below(path, root).removesuffix(".index.json") for path in root.glob(INDICES)}
+    for name in found - names:
         with contextlib.suppress(CorruptShard):
-            read_index(index)
-            names.add(str(index.relative_to(root)).removesuffix(".index.json"))
+            read_index(index_path(root, name))
+            names.add(name)
     return names
 
 

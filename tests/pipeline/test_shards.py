@@ -38,7 +38,12 @@ def a_sample(clip: Clip) -> EncodedSample:
         audio=rng.standard_normal((2, length)).astype(np.float32),
         video_text=rng.standard_normal((rng.integers(1, 5), 6)).astype(np.float32),
         audio_text=rng.standard_normal((rng.integers(1, 5), 4)).astype(np.float32),
-        meta={"clip_id": clip.clip_id, "captions": {"video": "ein Stoß", "audio": "音"}},
+        meta={
+            "clip_id": clip.clip_id,
+            "source_digest": clip.source.digest,
+            "subsets": ["contact"] if clip.labels.contact else [],
+            "captions": {"video": "ein Stoß", "audio": "音"},
+        },
     )
 
 
