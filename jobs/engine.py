@@ -87,7 +87,7 @@ def _on_gpus(engine: Engine) -> int:
     """Items at once; Ray would wait for ever for a GPU that is not there."""
     import ray
 
-    count = int(ray.cluster_resources().get("GPU", 0))
+    count = int(cast(Any, ray).cluster_resources().get("GPU", 0))
     if count == 0:
         raise UsageError("Ray has no GPU to give; set device=cpu, or join a cluster by --address")
     return min(engine.workers or count, count)
