@@ -1,29 +1,99 @@
-"""Files that are either whole or absent, and digests of bytes.
+"""Files that are either whole or absent, on this machine or on S3, and digests of bytes.
 
 Every output of avdata is written under a temporary name beside its final one and renamed, so a
-file under its final name is complete and a killed run leaves only `*.tmp-*` behind.
+file under its final name is complete and a killed run leaves only `*.tmp-*` behind. S3 cannot
+rename and need not: an object is there once all of it has been uploaded.
+
+What lies on S3 is a `UPath`, which has the methods of pathlib; it is typed as a `Path`, so that
+code need not care (but for `os`, `shutil` and `open`). S3 takes endpoint, region and credentials
+from the usual variables (AWS_ENDPOINT_URL, AWS_PROFILE, ...) or from the machine's role. It needs
+`avdata[s3]`.
 """
 
+import importlib.util
 import json
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import xxhash
+from upath import UPath
 
-from avdata.errors import RunError, UsageError
+from avdata.errors import AvdataError, RunError, UsageError
 
+S3 = "s3://"
+S3_SETTINGS = "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+S3_OPTIONS: dict[str, Any] = {
+    # Other processes write there, too.
+    "use_listings_cache": False,
+    # Some half a minute in all, as long as a storage node needs to come back.
+    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 8}, "connect_timeout": 10},
+}
+_HINT = f"check {S3_SETTINGS}, then run it again to go on from here"
 STALE_SECONDS = 86_400.0
 """Runs on other machines may write into the same folder, so age decides, not a process id."""
 
 
+def place(name: str | Path) -> Path:
+    """From its name: `s3://BUCKET/KEY` or a local path; UsageError for anything else."""
+    text = str(name)
+    if text.startswith(S3):
+        if importlib.util.find_spec("s3fs") is None:
+            raise UsageError(f"{text}: S3 needs s3fs; pip install 'avdata[s3]'")
+        return cast(Path, UPath(text, protocol=None, **S3_OPTIONS))
+    if "://" in text:
+        raise UsageError(f"{text}: only local paths and s3:// are known")
+    return Path(text)
+
+
+def is_remote(where: Path | UPath) -> TypeGuard[UPath]:
+    """Whether its bytes come over the network."""
+    return isinstance(cast(object, where), UPath)
+
+
+def below(where: Path, root: Path) -> str:
+    """The name of a file relative to a folder that it lies in."""
+    return str(where).removeprefix(str(root)).lstrip("/")
+
+
+@contextmanager
+def reaching(where: Path | UPath) -> Iterator[None]:
+    """Turns what S3 and its clients raise into a RunError of one line; local errors pass."""
+    try:
+        yield
+    except (AvdataError, FileNotFoundError):
+        raise
+    except Exception as error:
+        if not is_remote(where) or not _of_s3(error):
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise RunError(f"{where}: S3 refuses or does not answer ({said}); {_HINT}") from error
+
+
+def _of_s3(error: Exception) -> bool:
+    """Of its clients, what is no OSError is one of theirs."""
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or module in ("aiohttp", "aiobotocore", "botocore", "s3fs")
+
+
 @contextmanager
 def committed(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and goes when it does not."""
+    """A temporary path that becomes `path` when the block ends well, and goes when it does not.
+
+    That of a file on S3 lies in this machine's temporary folder.
+    """
+    if is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="avdata-upload-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            with reaching(path):
+                path.fs.put_file(str(temporary), path.path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
@@ -35,6 +105,35 @@ def committed(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def read_range(path: Path, offset: int, length: int) -> bytes:
+    """So many bytes from there on, fewer where the file ends; FileNotFoundError without one.
+
+    One request on S3, retried as S3_OPTIONS say. Any number of threads may read at once.
+    """
+    if is_remote(path):
+        with reaching(path):
+            data: bytes = path.fs.cat_file(path.path, start=offset, end=offset + length)
+            return data
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """The file itself where it is local, else a copy that goes with the block."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="avdata-download-") as folder:
+        copy = Path(folder) / path.name
+        with reaching(path):
+            path.fs.get_file(path.path, str(copy))
+        yield copy
+
+
 def write_json(path: Path, value: object) -> None:
     """Indented JSON, keys as given, committed; equal values give equal bytes."""
     with committed(path) as temporary:
@@ -44,7 +143,8 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; RunError when it is damaged."""
     try:
-        plain = json.loads(path.read_text())
+        with reaching(path):
+            plain = json.loads(path.read_bytes())
     except (ValueError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: damaged, it is no JSON ({error})") from error
     if not isinstance(plain, dict):
@@ -54,11 +154,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def require_ours(folder: Path, markers: Sequence[str], what: str) -> None:
     """UsageError when `folder` is a file, or holds things but none of the `markers`."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: a file; give a folder to write")
-    ours = any((folder / marker).exists() for marker in markers)
-    if not ours and folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: holds other files and no {what}; give a new folder")
+    with reaching(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: a file; give a folder to write")
+        ours = any((folder / marker).exists() for marker in markers)
+        if not ours and folder.is_dir() and any(True for _ in folder.iterdir()):
+            raise UsageError(f"{folder}: holds other files and no {what}; give a new folder")
 
 
 def digest_bytes(data: bytes) -> str:
@@ -73,7 +174,7 @@ def digest_json(value: object) -> str:
 
 def digest_file(path: Path) -> str:
     """xxh3-128 of a file's bytes in hex, read in blocks."""
-    with path.open("rb") as file:
+    with reaching(path), path.open("rb") as file:
         return digest_blocks(iter(lambda: file.read(1 << 20), b""))
 
 

@@ -16,9 +16,12 @@ from avdata.jobs.options import (
     Out,
     PolicyFile,
     Set,
+    Shards,
+    ShardsOut,
     Workers,
 )
 from avdata.jobs.shell import Result
+from avdata.storage import place
 
 
 def ingest(
@@ -100,7 +103,7 @@ def clips(
 
 def encode(
     directory: Manifest,
-    out: Out,
+    out: ShardsOut,
     config: Config = None,
     settings: Set = None,
     as_json: Json = False,
@@ -116,28 +119,43 @@ def encode(
     counts = {split: len(dataset.samples(split)) for split in ("train", "val")}
     result = Result(as_json)
     result.line(f"shards: {len(dataset.shards)}, samples: {counts}")
+    if dataset.num_failed:
+        result.line(f"left out, for they could not be decoded: {dataset.num_failed} clips")
     result.line(f"dataset: {out / 'dataset.json'}")
-    result.end({"shards": len(dataset.shards), "samples": counts, "digest": dataset.digest})
+    result.end(
+        {
+            "shards": len(dataset.shards),
+            "samples": counts,
+            "failed": dataset.num_failed,
+            "digest": dataset.digest,
+        }
+    )
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A manifest or shards.")],
+    path: Annotated[
+        Path, typer.Argument(parser=place, help="A manifest or shards; shards also s3://.")
+    ],
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make lost indices again from the tars.")
     ] = False,
+    again: Annotated[
+        int,
+        typer.Option(min=0, help="Encode so many samples again from their sources and compare."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Checks a manifest or shards: digests, counts, shapes, finite values, identity."""
     from avdata.jobs.verify import verify
 
-    counts = verify(path, rebuild)
+    counts = verify(path, rebuild, again)
     result = Result(as_json)
     result.line(", ".join(f"{name}: {count}" for name, count in counts.items()))
     result.end(counts)
 
 
 def export(
-    shards: Annotated[Path, typer.Argument(help="Folder that `avdata encode` made.")],
+    shards: Shards,
     name: Annotated[str, typer.Option("--format", help="wids, energon, dali or webshart.")],
     as_json: Json = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from avdata import config as configuration
+from avdata.storage import place
 
 Schema = TypeVar("Schema")
 
@@ -16,6 +17,13 @@ Inline = Annotated[bool, typer.Option("--inline", help="In this process, without
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster to run on.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Default: one a core.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; running again goes on.")]
+ShardsOut = Annotated[
+    Path,
+    typer.Option("--out", parser=place, help="Folder or s3:// prefix; running again goes on."),
+]
+Shards = Annotated[
+    Path, typer.Argument(parser=place, help="What `avdata encode` made; local or s3://.")
+]
 Manifest = Annotated[Path, typer.Argument(help="Folder that `avdata ingest` made.")]
 Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b_tangoflux.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="YAML of named rules.")]

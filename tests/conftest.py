@@ -6,6 +6,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 import tests.checked  # noqa: F401 (the hook finds the checker by name)
+from tests.s3 import s3_bucket, s3_server  # noqa: F401 (fixtures of all tests)
 
 # Before torch is imported: threads that spin while they wait slow down a machine that others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,8 +1,8 @@
 """A folder of shards opened for reading: every sample is a few range reads."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from avdata.pipeline.shards.index import (
     require_name,
 )
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, read_npy
+
+THREADS = 16
+"""That read indices at once: on S3 each costs a wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,32 @@ class Dataset:
     root: Path
     specs: Specs
     clip: ClipShape
+    """Of the first bucket."""
+    buckets: dict[str, ClipShape]
     digest: str
-    """Of specs, clip shape and all indices: of what is trained on, not of how it came to be."""
+    """Of specs, clip shapes and all indices: of what is trained on, not of how it came to be."""
     provenance: dict[str, Any]
     shards: list[dict[str, Any]]
+    failed: dict[str, list[dict[str, str]]]
+    """By shard, also by those that came out empty and are not listed: `FailedClip`s."""
     encoding_digest: str = ""
-    """Of clip shape and encoders, which every index repeats."""
+    """Of clip shape and encoders, where dataset.json has it once for all shards."""
+
+    @property
+    def num_failed(self) -> int:
+        """Clips that were planned and could not be decoded."""
+        return sum(map(len, self.failed.values()))
+
+    def encoding_of(self, shard: dict[str, Any]) -> str:
+        """What the index of a listed shard must repeat."""
+        digest: str = shard.get("encoding_digest", self.encoding_digest)
+        return digest
 
     def indices(self) -> Iterator[tuple[dict[str, Any], ShardIndex]]:
         """Each listed shard with its index, in the order of the list."""
-        for shard in self.shards:
-            yield shard, read_index(index_path(self.root, shard["name"]))
+        paths = [index_path(self.root, shard["name"]) for shard in self.shards]
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield from zip(self.shards, pool.map(read_index, paths), strict=True)
 
     def samples(self, split: str) -> list[SampleEntry]:
         """Every sample of a split, in the order of the plan."""
@@ -74,42 +92,69 @@ class Dataset:
 def open_dataset(root: Path) -> Dataset:
     """UsageError where there is no dataset; CorruptShard when an index is not the one listed."""
     file = root / "dataset.json"
-    if not file.exists():
+    try:
+        plain = storage.read_json(file)
+    except FileNotFoundError:
         what = "no dataset.json in this folder" if root.is_dir() else "no such folder"
-        raise UsageError(f"{root}: {what}; make shards with `avdata encode DIR --out {root}`")
-    plain = storage.read_json(file)
+        way_out = f"make shards with `avdata encode DIR --out {root}`"
+        raise UsageError(f"{root}: {what}; {way_out}") from None
     if plain.get("format") != FORMAT:
         raise CorruptShard(f"{file}: format {plain.get('format')}, this avdata reads {FORMAT}")
     for shard in plain["shards"]:
         require_name(shard["name"], file)
-        index = index_path(root, shard["name"])
-        if not index.exists() or storage.digest_file(index) != shard["index_digest"]:
-            raise CorruptShard(
-                f"{index}: missing or not the one listed; run `avdata encode` again, or make it "
-                "from its tar with `avdata verify --rebuild`"
-            )
+    paths = [index_path(root, shard["name"]) for shard in plain["shards"]]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for shard, path, found in zip(plain["shards"], paths, pool.map(digest, paths), strict=True):
+            if found != shard["index_digest"]:
+                raise CorruptShard(
+                    f"{path}: missing or not the one listed; run `avdata encode` again, or make it "
+                    "from its tar with `avdata verify --rebuild`"
+                )
+    clip = ClipShape(**plain["clip"])
+    buckets = {name: ClipShape(**one) for name, one in plain.get("buckets", {}).items()}
     return Dataset(
         root=root,
         specs=Specs.from_plain(plain["specs"]),
-        clip=ClipShape(**plain["clip"]),
+        clip=clip,
+        buckets=buckets or {shard["bucket"]: clip for shard in plain["shards"]},
         digest=storage.digest_json([plain["specs"], plain["clip"], plain["shards"]]),
         provenance=plain["provenance"],
         shards=plain["shards"],
+        failed=plain.get("failed", {}),
         encoding_digest=plain.get("encoding_digest", ""),
     )
 
 
-def read_members(root: Path, entry: SampleEntry, names: Sequence[str]) -> dict[str, bytes]:
-    """The bytes of some members, checked against their digests."""
-    path = root / entry.tar
+def digest(path: Path) -> str | None:
+    """Of a file's bytes; None where there is none."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return storage.digest_file(path)
+    except FileNotFoundError:
+        return None
+
+
+def read_members(root: Path, entry: SampleEntry, names: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of some members, by one read of all that lies between the first and the last of
+    them; CorruptShard when they are not those that were written.
+    """
+    path = root / entry.tar
+    places = [entry.members[name] for name in names]
+    first = min((one.offset for one in places), default=0)
+    end = max((one.offset + one.length for one in places), default=0)
+    try:
+        data = memoryview(storage.read_range(path, first, end - first))
     except FileNotFoundError:
         raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
-    try:
-        return {name: _read(descriptor, path, entry, name) for name in names}
-    finally:
-        os.close(descriptor)
+    found = {}
+    for name, one in zip(names, places, strict=True):
+        part = data[one.offset - first : one.offset - first + one.length]
+        if member_digest(part) != one.digest:
+            raise CorruptShard(
+                f"{path}: {entry.key}.{name} does not have the bytes that were written; "
+                "delete the shard and run `avdata encode` again"
+            )
+        found[name] = bytes(part)
+    return found
 
 
 def read_sample(root: Path, entry: SampleEntry) -> EncodedSample:
@@ -118,14 +163,3 @@ def read_sample(root: Path, entry: SampleEntry) -> EncodedSample:
     arrays = {name: read_npy(data[f"{name}.npy"]) for name in ARRAYS}
     meta = json.loads(data["json"])
     return EncodedSample(entry.key, entry.source, entry.subsets, meta=meta, **arrays)
-
-
-def _read(descriptor: int, path: Path, entry: SampleEntry, name: str) -> bytes:
-    member = entry.members[name]
-    data = os.pread(descriptor, member.length, member.offset)
-    if member_digest(data) != member.digest:
-        raise CorruptShard(
-            f"{path}: {entry.key}.{name} does not have the bytes that were written; "
-            "delete the shard and run `avdata encode` again"
-        )
-    return data

@@ -4,12 +4,15 @@ For a folder whose indices were lost or damaged, where encoding again would cost
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from avdata import storage
 from avdata.errors import CorruptShard
+from avdata.pipeline.shards.dataset import digest
 from avdata.pipeline.shards.index import (
+    FailedClip,
     IndexedSample,
     Member,
     ShardIndex,
@@ -24,18 +27,21 @@ from avdata.pipeline.shards.sample import read_npy
 
 
 def rebuild_index(
-    root: Path, name: str, plan_digest: str = "", encoding_digest: str = ""
+    root: Path,
+    name: str,
+    plan_digest: str = "",
+    encoding_digest: str = "",
+    failed: Sequence[FailedClip] = (),
 ) -> ShardIndex:
     """The index of a tar, from its bytes; CorruptShard names the member that is no sample's.
 
-    The digests of plan and encoding are not in the tar: dataset.json has them.
+    The digests of plan and encoding and what failed are not in the tar: dataset.json has them.
     """
     tar = tar_path(root, name)
     samples: dict[str, dict[str, Member]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    found = tar_members(tar)
-    with tar.open("rb") as file:
-        for path, offset, length in found:
+    with storage.local_copy(tar) as copy, copy.open("rb") as file:
+        for path, offset, length in tar_members(copy):
             key, _, member = path.partition(".")
             file.seek(offset)
             data = file.read(length)
@@ -47,13 +53,15 @@ def rebuild_index(
                 raise CorruptShard(f"{tar}: {path}: {error}; encode again") from error
             place = Member(offset, length, member_digest(data), shape)
             samples.setdefault(key, {})[member] = place
+        size, tar_digest = copy.stat().st_size, storage.digest_file(copy)
     return ShardIndex(
         tar=tar.name,
-        size_bytes=tar.stat().st_size,
-        tar_digest=storage.digest_file(tar),
+        size_bytes=size,
+        tar_digest=tar_digest,
         plan_digest=plan_digest,
         samples=[_sample(tar, key, facts, members) for key, members in samples.items()],
         encoding_digest=encoding_digest,
+        failed=list(failed),
     )
 
 
@@ -67,10 +75,12 @@ def rebuild_indices(root: Path) -> list[str]:
     for shard in plain["shards"]:
         require_name(shard["name"], root / "dataset.json")
         path, wanted = index_path(root, shard["name"]), shard["index_digest"]
-        if path.exists() and storage.digest_file(path) == wanted:
+        if digest(path) == wanted:
             continue
-        digests = shard.get("plan_digest", ""), plain.get("encoding_digest", "")
-        index = rebuild_index(root, shard["name"], *digests)
+        encoding = shard.get("encoding_digest", plain.get("encoding_digest", ""))
+        failed = [FailedClip(**one) for one in plain.get("failed", {}).get(shard["name"], ())]
+        plan = shard.get("plan_digest", "")
+        index = rebuild_index(root, shard["name"], plan, encoding, failed)
         with storage.committed(path) as temporary:
             write_index(temporary, index)
             if storage.digest_file(temporary) != wanted:

@@ -6,19 +6,22 @@ an unfinished shard and is written again; shards that no plan names any more are
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import webdataset
 
 from avdata import storage
-from avdata.encoders.spec import ClipShape, Specs
-from avdata.errors import CorruptShard, RunError
+from avdata.encoders.spec import Specs
+from avdata.errors import CorruptShard, RunError, YieldCollapsed
+from avdata.pipeline.shards.dataset import THREADS
 from avdata.pipeline.shards.exports import remove_exports
 from avdata.pipeline.shards.index import (
     FORMAT,
+    FailedClip,
     IndexedSample,
     Member,
     ShardIndex,
@@ -31,37 +34,52 @@ from avdata.pipeline.shards.index import (
 )
 from avdata.pipeline.shards.plan import ShardPlan
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, to_members
+from avdata.storage import below
+
+INDICES = "*/*.index.json"
 
 
-def is_done(root: Path, plan: ShardPlan) -> bool:
-    """Whether this very shard has been committed and its tar is still there."""
+def is_done(root: Path, plan: ShardPlan, retry_failed: bool = False) -> bool:
+    """Whether this very shard has been committed and its tar is still there; with `retry_failed`,
+    and none of its clips failed.
+    """
     tar = tar_path(root, plan.name)
-    if not index_path(root, plan.name).exists() or not tar.exists():
-        return False
     try:
         index = read_index(index_path(root, plan.name))
-    except CorruptShard:
+        with storage.reaching(tar):
+            size = tar.stat().st_size
+    except (CorruptShard, FileNotFoundError):
         return False
-    return index.plan_digest == plan.digest and index.size_bytes == tar.stat().st_size
+    if retry_failed and index.failed:
+        return False
+    return index.plan_digest == plan.digest and index.size_bytes == size
 
 
-def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -> ShardIndex:
-    """Commits one shard; `samples` are the plan's clips in the plan's order."""
+def write_shard(
+    root: Path, plan: ShardPlan, samples: Iterable[EncodedSample | FailedClip]
+) -> ShardIndex:
+    """Commits one shard; `samples` are the plan's clips, each in the plan's order or failed."""
     tar, index = tar_path(root, plan.name), index_path(root, plan.name)
-    index.unlink(missing_ok=True)
-    remove_exports(root, plan.name)
+    with storage.reaching(index):
+        index.unlink(missing_ok=True)
+        remove_exports(root, plan.name)
     samples_written: list[IndexedSample] = []
+    failed: dict[str, FailedClip] = {}
     with storage.committed(tar) as temporary:
         options = {"mtime": 0, "user": "avdata", "group": "avdata", "encoder": False}
         with webdataset.TarWriter(str(temporary), **options) as out:
             for sample in samples:
+                if isinstance(sample, FailedClip):
+                    failed[sample.key] = sample
+                    continue
                 members = to_members(sample)
                 out.write({"__key__": sample.key, **members})
                 samples_written.append(_indexed(sample, members))
         offsets = {name: offset for name, offset, _ in tar_members(temporary)}
         digest, size = storage.digest_file(temporary), temporary.stat().st_size
-    if [sample.key for sample in samples_written] != [clip.clip_id for clip in plan.clips]:
-        raise RunError(f"{tar}: {len(samples_written)} samples for {len(plan.clips)} clips")
+    wanted = [clip.clip_id for clip in plan.clips if clip.clip_id not in failed]
+    if [sample.key for sample in samples_written] != wanted:
+        raise RunError(f"{tar}: {len(samples_written)} samples for {len(wanted)} clips")
     made = ShardIndex(
         tar=tar.name,
         size_bytes=size,
@@ -69,6 +87,7 @@ def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -
         plan_digest=plan.digest,
         samples=[_placed(sample, offsets) for sample in samples_written],
         encoding_digest=plan.encoding_digest,
+        failed=[failed[clip.clip_id] for clip in plan.clips if clip.clip_id in failed],
     )
     write_index(index, made)
     return made
@@ -77,57 +96,71 @@ def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -
 def write_dataset(
     root: Path,
     specs: Specs,
-    shape: ClipShape,
     plans: Sequence[ShardPlan],
     provenance: dict[str, Any],
 ) -> None:
-    """Commits dataset.json over finished shards, then removes shards that no plan names."""
-    shards = []
-    for plan in plans:
-        if not is_done(root, plan):
-            raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
-        index = read_index(index_path(root, plan.name))
-        shards.append(
-            {
-                "name": plan.name,
-                "split": plan.split,
-                "bucket": plan.bucket,
-                "num_samples": len(index.samples),
-                "size_bytes": index.size_bytes,
-                "plan_digest": index.plan_digest,
-                "index_digest": storage.digest_file(index_path(root, plan.name)),
-            }
-        )
+    """Commits dataset.json over finished shards, then removes shards that no plan names.
+
+    YieldCollapsed when no clip could be decoded.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        listed = list(pool.map(partial(_listed, root), plans))
+    shards = [shard for shard, _ in listed if shard["num_samples"] > 0]
+    failed = {shard["name"]: lost for shard, lost in listed if lost}
+    if not shards:
+        lost = sum(map(len, failed.values()))
+        raise YieldCollapsed(f"{root}: none of {lost} clips could be decoded; see *.index.json")
+    shapes = {plan.bucket: dataclasses.asdict(plan.shape) for plan in plans}
+    named = {shard["bucket"] for shard in shards}
     before = _shard_names(root)
     storage.write_json(
         root / "dataset.json",
         {
             "format": FORMAT,
             "specs": dataclasses.asdict(specs),
-            "clip": dataclasses.asdict(shape),
-            "encoding_digest": plans[0].encoding_digest if plans else "",
+            "clip": shapes[shards[0]["bucket"]],
+            "buckets": {name: shape for name, shape in shapes.items() if name in named},
             "shards": shards,
+            "failed": failed,
             "provenance": provenance,
         },
     )
-    for name in before - {plan.name for plan in plans}:
-        index_path(root, name).unlink(missing_ok=True)
-        tar_path(root, name).unlink(missing_ok=True)
-        remove_exports(root, name)
+    with storage.reaching(root):
+        for name in before - {plan.name for plan in plans}:
+            index_path(root, name).unlink(missing_ok=True)
+            tar_path(root, name).unlink(missing_ok=True)
+            remove_exports(root, name)
+
+
+def _listed(root: Path, plan: ShardPlan) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What dataset.json says of a shard, and of its clips that failed."""
+    if not is_done(root, plan):
+        raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
+    index = read_index(index_path(root, plan.name))
+    shard = {
+        "name": plan.name,
+        "split": plan.split,
+        "bucket": plan.bucket,
+        "num_samples": len(index.samples),
+        "size_bytes": index.size_bytes,
+        "plan_digest": index.plan_digest,
+        "encoding_digest": index.encoding_digest,
+        "index_digest": storage.digest_file(index_path(root, plan.name)),
+    }
+    return shard, [dataclasses.asdict(one) for one in index.failed]
 
 
 def _shard_names(root: Path) -> set[str]:
     """Those of the dataset that is replaced, and finished ones of a plan that never became one."""
-    listed = root / "dataset.json"
-    names = (
-        {one["name"] for one in json.loads(listed.read_text())["shards"]}
-        if listed.exists()
-        else set()
-    )
-    for index in root.glob("*/*.index.json"):
+    names: set[str] = set()
+    with contextlib.suppress(FileNotFoundError):
+        names |= {one["name"] for one in storage.read_json(root / "dataset.json")["shards"]}
+    with storage.reaching(root):
+        found = {below(path, root).removesuffix(".index.json") for path in root.glob(INDICES)}
+    for name in found - names:
         with contextlib.suppress(CorruptShard):
-            read_index(index)
-            names.add(str(index.relative_to(root)).removesuffix(".index.json"))
+            read_index(index_path(root, name))
+            names.add(name)
     return names
 
 

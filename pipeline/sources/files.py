@@ -15,17 +15,16 @@ import fsspec
 from botocore.exceptions import BotoCoreError
 
 from avdata.errors import MediaError, UsageError
+from avdata.storage import S3, S3_SETTINGS
 
-REMOTE = "s3://"
 UNREACHABLE = (BotoCoreError, aiohttp.ClientError)
 """What s3fs raises where no S3 answers; all else that it raises is an OSError."""
-S3_SETTINGS = "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 BLOCK = 8 << 20
 
 
 def is_remote(uri: str) -> bool:
     """Whether the bytes must be fetched before FFmpeg may see them."""
-    return uri.startswith(REMOTE)
+    return uri.startswith(S3)
 
 
 def file_system(uri: str) -> Any:  # noqa: ANN401 (fsspec has no types)

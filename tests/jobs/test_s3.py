@@ -1,12 +1,6 @@
-"""Against a real S3 server: AVDATA_S3_SERVER names a command with `start DIR PORT`, which prints
-the AWS_* variables to use, and `stop DIR`.
-"""
+"""Sources on a real S3 server."""
 
-import os
-import socket
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -23,42 +17,20 @@ from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.sources.files import file_system
 from avdata.pipeline.sources.listing import find_sources
 from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
+from tests.s3 import needs_server
 
-SERVER = os.environ.get("AVDATA_S3_SERVER")
-pytestmark = [
-    pytest.mark.skipif(SERVER is None, reason="AVDATA_S3_SERVER names no S3 server to start"),
-    # s3fs leaves its event loop to the end of the process.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = needs_server
 CONFIG, INLINE = IngestConfig(num_frames=17), Engine(inline=True)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The variables that lead to it."""
-    assert SERVER is not None
-    folder = tmp_path_factory.getbasetemp().parent / "s3-server"  # Its installation is kept.
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [SERVER, "start", str(folder), str(port)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    yield dict(word.split("=", 1) for word in said.split() if word.startswith("AWS_"))
-    subprocess.run([SERVER, "stop", str(folder)], check=True)
-
-
 @pytest.fixture
-def bucket(server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3_bucket: Path, tmp_path: Path) -> str:
     """Two names of one film, a file that is none, and notes."""
-    for variable, value in server.items():
-        monkeypatch.setenv(variable, value)
-    fsspec.filesystem("s3").clear_instance_cache()
-    files, name = file_system("s3://"), f"s3://{tmp_path.name.replace('_', '-')[:40]}"
+    files, name = file_system("s3://"), str(s3_bucket).rstrip("/")
     pictures = bouncing_ball()
     film = write_movie(
         tmp_path / "ball.mp4", pictures, times_at(24, len(pictures)), Sound(clicks([0.75], 2.5))
     )
-    files.mkdir(name)
     for key in ("a/ball one.mp4", "b/deep/ball.mp4"):
         files.put(str(film), f"{name}/{key}")
     files.pipe(f"{name}/a/text.mkv", b"not a video at all\n" * 50)

@@ -25,10 +25,10 @@ def write_shards(
         for source in range(num_sources)
         for k in range(2)
     ]
-    plans = plan_shards(clips, shape, PlanSettings(samples_per_shard=4, val_fraction=0.3))
+    plans = plan_shards(clips, lambda _: shape, PlanSettings(samples_per_shard=4, val_fraction=0.3))
     for plan in plans:
         write_shard(root, plan, (_sample(clip, specs, shape) for clip in plan.clips))
-    write_dataset(root, specs, shape, plans, {"manifest_digest": "0"})
+    write_dataset(root, specs, plans, {"manifest_digest": "0"})
     return open_dataset(root)
 
 
