@@ -79,7 +79,7 @@ class Shown:
 
 def sizes_of(preset: str) -> dict[str, Any]:
     """What a preset decides of a job: the model, and the encoders it is meant for."""
-    encoders = "paper" if preset == "wan5b_tangoflux" else "embedded"
+    encoders = "paper" if preset == "wan5b-tangoflux" else "embedded"
     return {"model": to_plain(preset_of(preset)), "encoders": encoders}
 
 
@@ -87,7 +87,7 @@ def perform(
     action: str, root: Path | None, out: Path | None, job: ModelJob, result: Result
 ) -> None:
     """The command; UsageError for another action, or options of another one."""
-    towers = job.init.video is not None or job.init.audio is not None
+    towers = job.init != InitConfig()
     if action == "export" and root is not None and out is not None:
         paths = [str(path) for path in export(root, out)]
         for path in paths:

@@ -164,7 +164,7 @@ def test_attention_depends_on_distance_only() -> None:
 
 
 def test_new_parameters_per_joint_layer_at_the_papers_size() -> None:
-    config = preset("wan5b_tangoflux")
+    config = preset("wan5b-tangoflux")
     with torch.device("meta"):
         joint = JointBlock(config)
     weights = sum(p.numel() for name, p in joint.named_parameters() if name.endswith("weight"))

@@ -134,7 +134,7 @@ def test_tau_at_the_papers_rates() -> None:
 
 
 def test_the_papers_model_has_its_size() -> None:
-    whole = meta_model(preset("wan5b_tangoflux"), PAPER_SPECS, ClipShape(), "t2av")
+    whole = meta_model(preset("wan5b-tangoflux"), PAPER_SPECS, ClipShape(), "t2av")
     wan, flux = whole.video.wan, whole.audio.flux
     for module, expected in (
         (wan, 4.99979e9),
@@ -168,7 +168,7 @@ def test_counted_operations_are_those_of_the_formula() -> None:
 
 def test_the_joint_model_costs_little_more_than_its_twin() -> None:
     """Audio has few tokens, at a third of the width but in the joint attention."""
-    config, clip = preset("wan5b_tangoflux"), ClipShape()
+    config, clip = preset("wan5b-tangoflux"), ClipShape()
     joint, twin = (
         cost(meta_model(config, PAPER_SPECS, clip, mode), PAPER_SPECS, clip)
         for mode in ("t2av", "t2v")

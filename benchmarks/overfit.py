@@ -1,0 +1,205 @@
+"""A model learns a handful of real clips by heart, and samples show them: the whole path learns.
+
+    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--steps 3000] [--preset demo]
+
+Of what the policy keeps of the videos, clips of different sources with different captions are
+encoded and trained on, all of them in every step. Then each caption is sampled, from noise that was
+not trained on and without guidance. OUT/report.html has the curves, and each sample beside its
+clip. Printed are the errors of the velocities before and after, over times and noise that are the
+same for both, and for each sample which of the clips it is nearest to. Run again it goes on.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avdata.encoders.choice import Encoders, EncodersConfig
+from avdata.encoders.spec import ClipShape
+from avdata.errors import UsageError
+from avdata.jobs.caption import caption
+from avdata.jobs.engine import Engine
+from avdata.jobs.ingest import ingest
+from avdata.pipeline.measure.source import IngestConfig
+from avdata.pipeline.record import Clip
+from avdata.pipeline.report.report import report
+from avdata.pipeline.selection import require_kept
+from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.encode import clip_media, encode_clips
+from avdata.pipeline.shards.plan import PlanSettings, plan_shards
+from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
+from avdata.pipeline.sources.copies import LocalCopies
+from avdata.trainer import checkpoint
+from avdata.trainer.batch import Seat, stack
+from avdata.trainer.config import TrainConfig
+from avdata.trainer.flow import SamplerConfig, flow_loss
+from avdata.trainer.group import joined
+from avdata.trainer.loader import Reader
+from avdata.trainer.loop import train
+from avdata.trainer.metrics import read_metrics
+from avdata.trainer.model.avfulldit import AVFullDiT
+from avdata.trainer.model.config import preset
+from avdata.trainer.run import Run, prepare
+from avdata.trainer.sample import open_generator, prompts_from, write_sample
+
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+SAMPLER = SamplerConfig(steps=50, guidance_video=1.0, guidance_audio=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Mean squared errors of the velocities at each of `TIMES`."""
+
+    video: list[float]
+    audio: list[float]
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("media", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--preset", default="demo")
+    parser.add_argument("--height", type=int, default=96)
+    parser.add_argument("--width", type=int, default=160)
+    given = parser.parse_args()
+    encoders = EncodersConfig().open(torch.device("cpu"))
+    shape = ClipShape(height=given.height, width=given.width)
+    dataset = _encoded(_chosen(given.media, given.out, given.clips), shape, encoders, given.out)
+    config = TrainConfig(
+        model=preset(given.preset),
+        steps=given.steps,
+        batch_size=given.clips,
+        learning_rate=given.learning_rate,
+        weight_decay=0.0,
+        caption_dropout=0.0,
+        val_samples=0,
+        checkpoint_every=250,
+    )
+    run = prepare(given.out / "run", dataset.root, config)
+    if (checkpoint.latest(run) or 0) < config.steps:
+        train(run)
+    lines = [*_losses(run), *_learned(run, dataset), *_sampled(run, dataset)]
+    page = report([run.root], given.out / "report.html")
+    sys.stdout.write("\n".join([*lines, str(page)]) + "\n")
+
+
+def _chosen(media: Sequence[Path], out: Path, count: int) -> list[Clip]:
+    """One clip a source, all with sound and with captions of their own."""
+    manifest = ingest(media, out / "manifest", IngestConfig(), engine=Engine(inline=True))
+    caption(manifest.root)
+    found: dict[object, Clip] = {}
+    sources = set()
+    for clip in sorted(require_kept(manifest), key=lambda clip: clip.clip_id):
+        told = clip.captions and (clip.captions.video, clip.captions.audio)
+        if clip.source.digest not in sources and told not in found and clip.audio is not None:
+            found[told] = clip
+            sources.add(clip.source.digest)
+    if len(found) < count:
+        raise UsageError(f"{len(found)} clips with captions of their own, {count} wanted")
+    return list(found.values())[:count]
+
+
+def _encoded(clips: Sequence[Clip], shape: ClipShape, encoders: Encoders, out: Path) -> Dataset:
+    shards = out / "shards"
+    plans = plan_shards(clips, shape, PlanSettings(val_fraction=0.0))
+    for plan in plans:
+        if not is_done(shards, plan):
+            media = [clip_media(clip, shape, LocalCopies(1.0)) for clip in plan.clips]
+            write_shard(shards, plan, encode_clips(plan.clips, media, encoders))
+    write_dataset(shards, encoders.specs, shape, plans, {"config": {}})
+    return open_dataset(shards)
+
+
+def _losses(run: Run) -> list[str]:
+    """What training saw, at random times: means of 20 steps, since single ones scatter."""
+    metrics = read_metrics(run.metrics)
+    marks = [k for k in (20, 100, 300, 1000, 2000, 3000, 5000) if k < len(metrics)]
+    rows = ["| steps up to | loss, video | audio |", "|---|---|---|"]
+    for mark in [*marks, len(metrics)]:
+        some = metrics[max(0, mark - 20) : mark]
+        means = (
+            statistics.mean(one[name] for one in some) for name in ("loss_video", "loss_audio")
+        )
+        rows.append(f"| {mark} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    seconds = statistics.median(line["seconds"] for line in metrics)
+    return [*rows, f"{seconds:.2f} s a step (median)"]
+
+
+def _learned(run: Run, dataset: Dataset) -> list[str]:
+    config = run.config
+    model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
+    before = _errors(model, run, dataset)
+    with joined("cpu"):
+        checkpoint.load_model(run, model)
+    after = _errors(model, run, dataset)
+    rows = ["| t | video before | after | audio before | after |", "|---|---|---|---|---|"]
+    means = [statistics.mean(one) for one in (before.video, after.video, before.audio, after.audio)]
+    for t, *row in zip(TIMES, before.video, after.video, before.audio, after.audio, strict=True):
+        rows.append(f"| {t} | " + " | ".join(f"{value:.4f}" for value in row) + " |")
+    rows.append("| mean | " + " | ".join(f"{value:.4f}" for value in means) + " |")
+    return [*rows, f"falls: video {means[0] / means[1]:.1f} x, audio {means[2] / means[3]:.1f} x"]
+
+
+@torch.no_grad()
+def _errors(model: AVFullDiT, run: Run, dataset: Dataset) -> Errors:
+    reader = Reader(dataset, run.config.model, "t2av")
+    entries = dataset.samples("train")
+    errors = Errors([], [])
+    for number, t in enumerate(TIMES):
+        parts = [reader.read(entry, (number, k)) for k, entry in enumerate(entries)]
+        seats = [Seat(1 / len(entries), t, *part) for part in parts]
+        batch = stack(seats)
+        losses = flow_loss(model, batch.video, batch.audio, batch.u, batch.share)
+        errors.video.append(float(losses.video))
+        errors.audio.append(0.0 if losses.audio is None else float(losses.audio))
+    return errors
+
+
+def _sampled(run: Run, dataset: Dataset) -> list[str]:
+    """Each sample against all clips, decoded from their latents: own must be nearest."""
+    generator = open_generator(run, torch.device("cpu"))
+    entries = dataset.samples("train")
+    true = [generator.true(entry) for entry in entries]
+    rows = [
+        "| clip | picture, PSNR | nearest | sound, likeness | nearest |",
+        "|---|---|---|---|---|",
+    ]
+    right = [0, 0]
+    for own, prompt in enumerate(prompts_from(dataset, entries, seed=1000)):
+        made = generator.make(prompt, SAMPLER)
+        write_sample(generator, prompt, SAMPLER, run.root / "samples")
+        seen = [_psnr(made.frames, one.frames) for one in true]
+        heard = [_likeness(made.samples, one.samples) for one in true]
+        near = int(np.argmax(seen)), int(np.argmax(heard))
+        right = [count + (one == own) for count, one in zip(right, near, strict=True)]
+        rows.append(
+            f"| {own} {entries[own].key[:8]} | {seen[own]:.1f} dB | {near[0]} "
+            f"| {heard[own]:.2f} | {near[1]} |"
+        )
+    total = len(entries)
+    return [*rows, f"own clip is nearest: picture {right[0]} of {total}, sound {right[1]}"]
+
+
+def _psnr(made: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
+    error = np.square(made.astype(float) - true).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def _likeness(made: NDArray[np.float32], true: NDArray[np.float32]) -> float:
+    """Cosine of the two waveforms, sample by sample: 1 is the same sound at any loudness."""
+    length = np.linalg.norm(made) * np.linalg.norm(true)
+    return float((made * true).sum() / max(float(length), 1e-9))
+
+
+if __name__ == "__main__":
+    main()
