@@ -159,7 +159,10 @@ def _guided(
 ) -> Velocity:
     """Each modality with its own scale; both branches are joint (arXiv 2512.02457)."""
     positive = model(*now, t)
-    if config.guidance_video == config.guidance_audio == 1.0:
+    scales = {config.guidance_video}
+    if positive.audio is not None:
+        scales.add(config.guidance_audio)
+    if scales == {1.0}:
         return positive
     video = _recaptioned(now[0], negative[0])
     audio = None if now[1] is None else _recaptioned(now[1], negative[1])

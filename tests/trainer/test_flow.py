@@ -130,6 +130,33 @@ def test_own_times_are_uniform_independent_and_leave_video_its_own() -> None:
     assert torch.equal(t[:, 0], times(u))
 
 
+def test_without_guidance_the_model_is_asked_once_a_step() -> None:
+    whole = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, _ = inputs()
+    asked = []
+
+    def counted(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+        asked.append(float(t[0]))
+        return whole(seen, heard, t)
+
+    counts = []
+    for scales in ((1.0, 1.0), (1.0, 4.5), (5.0, 1.0)):
+        sample(counted, video, audio, SamplerConfig(3, 1.0, *scales))
+        counts.append(len(asked) - sum(counts))
+    assert counts == [3, 6, 6]
+
+
+def test_both_branches_are_joint_and_start_from_the_same_noise() -> None:
+    """Sound alone retold in the negative branch changes the picture, too."""
+    whole = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, _ = inputs()
+    other = dataclasses.replace(audio, text=audio.text.roll(1, dims=0))
+    config = SamplerConfig(steps=1)
+    own = sample(whole, video, audio, config, (video, audio))
+    retold = sample(whole, video, audio, config, (video, other))
+    assert not torch.allclose(own.video, retold.video, atol=1e-4)
+
+
 def test_guidance_one_ignores_the_negative_branch() -> None:
     model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2v", seed=0)
     video, _, t = inputs()

@@ -121,11 +121,24 @@ def test_activations_computed_again_are_not_kept() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_agrees_with_eager() -> None:
     whole = model()
     exact = both(whole(*inputs()))
     assert relative(both(torch.compile(whole)(*inputs())), exact) < 1e-5
+
+
+def test_times_are_embedded_in_float32_under_autocast() -> None:
+    whole = model()
+    video, audio, t = inputs()
+    exact = whole.video.begin(video, t, whole.tau), whole.audio.begin(audio, t, whole.tau)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = whole.video.begin(video, t, whole.tau), whole.audio.begin(audio, t, whole.tau)
+    assert rough[0].tokens.dtype == torch.bfloat16
+    assert torch.equal(rough[0].time, exact[0].time)
+    assert torch.equal(rough[0].time_parts, exact[0].time_parts)
+    assert torch.equal(rough[1].time, exact[1].time)
 
 
 def test_tau_at_the_papers_rates() -> None:
