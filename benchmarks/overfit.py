@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from avdata.encoders.choice import Encoders, EncodersConfig
 from avdata.encoders.spec import ClipShape
@@ -26,30 +27,33 @@ from avdata.errors import UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
+from avdata.jobs.train import train
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.record import Clip
 from avdata.pipeline.report.report import report
 from avdata.pipeline.selection import require_kept
-from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
 from avdata.pipeline.shards.encode import clip_media, encode_clips
 from avdata.pipeline.shards.plan import PlanSettings, plan_shards
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.trainer import checkpoint
-from avdata.trainer.batch import Seat, stack
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.flow import SamplerConfig, flow_loss
+from avdata.trainer.flow import Clean, SamplerConfig, flow_loss
 from avdata.trainer.group import joined
-from avdata.trainer.loader import Reader
-from avdata.trainer.loop import train
+from avdata.trainer.loader import padded
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import preset
-from avdata.trainer.run import Run, prepare
+from avdata.trainer.randomness import AUDIO, VIDEO, noise
+from avdata.trainer.run import Run
 from avdata.trainer.sample import open_generator, prompts_from, write_sample
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 SAMPLER = SamplerConfig(steps=50, guidance_video=1.0, guidance_audio=1.0)
+
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,7 @@ def main() -> None:
         val_samples=0,
         checkpoint_every=250,
     )
-    run = prepare(given.out / "run", dataset.root, config)
-    if (checkpoint.latest(run) or 0) < config.steps:
-        train(run)
+    run = train(given.out / "run", dataset.root, config, processes=1)
     lines = [*_losses(run), *_learned(run, dataset), *_sampled(run, dataset)]
     page = report([run.root], given.out / "report.html")
     sys.stdout.write("\n".join([*lines, str(page)]) + "\n")
@@ -152,17 +154,35 @@ def _learned(run: Run, dataset: Dataset) -> list[str]:
 
 @torch.no_grad()
 def _errors(model: AVFullDiT, run: Run, dataset: Dataset) -> Errors:
-    reader = Reader(dataset, run.config.model, "t2av")
-    entries = dataset.samples("train")
+    samples = [read_sample(dataset.root, entry) for entry in dataset.samples("train")]
+    longest = run.config.model
     errors = Errors([], [])
     for number, t in enumerate(TIMES):
-        parts = [reader.read(entry, (number, k)) for k, entry in enumerate(entries)]
-        seats = [Seat(1 / len(entries), t, *part) for part in parts]
-        batch = stack(seats)
-        losses = flow_loss(model, batch.video, batch.audio, batch.u, batch.share)
+        seen, heard = [], []
+        for k, one in enumerate(samples):
+            told = one.video_text, longest.max_video_text
+            seen.append(_clean(one.video, *told, noise(VIDEO, one.video.shape, number, k)))
+            told = one.audio_text, longest.max_audio_text
+            heard.append(_clean(one.audio, *told, noise(AUDIO, one.audio.shape, number, k)))
+        times, share = torch.full((len(samples),), t), torch.full((len(samples),), 1 / len(samples))
+        losses = flow_loss(model, _stacked(seen), _stacked(heard), times, share)
         errors.video.append(float(losses.video))
         errors.audio.append(0.0 if losses.audio is None else float(losses.audio))
     return errors
+
+
+def _clean(latents: Array, text: Array, longest: int, drawn: Tensor) -> Clean:
+    embedded = padded(torch.from_numpy(text).float(), longest, captioned=True)
+    return Clean(torch.from_numpy(latents).float(), drawn, *embedded)
+
+
+def _stacked(parts: Sequence[Clean]) -> Clean:
+    return Clean(
+        torch.stack([one.latents for one in parts]),
+        torch.stack([one.noise for one in parts]),
+        torch.stack([one.text for one in parts]),
+        torch.stack([one.text_mask for one in parts]),
+    )
 
 
 def _sampled(run: Run, dataset: Dataset) -> list[str]:
