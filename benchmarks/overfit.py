@@ -1,10 +1,11 @@
 """A model learns a handful of real clips by heart, and samples show them: the whole path learns.
 
-    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--steps 3000] [--preset demo]
+    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--steps 1600 600] [--preset demo]
 
 Of what the policy keeps of the videos, clips of different sources with different captions are
-encoded and trained on, all of them in every step. Then each caption is sampled, from noise that was
-not trained on and without guidance. OUT/report.html has the curves, and each sample beside its
+encoded and trained on, all of them in every step: OUT/run-1 at --learning-rates' first, then, from
+its export, OUT/run-2 at the second. Then each caption is sampled, from noise that was not trained
+on and without guidance. OUT/report.html has the curves, and each sample beside its
 clip. Printed are the errors of the velocities before and after, over times and noise that are the
 same for both, and for each sample which of the clips it is nearest to. Run again it goes on.
 """
@@ -13,7 +14,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from avdata.errors import UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
+from avdata.jobs.model import export
 from avdata.jobs.train import train
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.record import Clip
@@ -38,7 +40,7 @@ from avdata.pipeline.shards.plan import PlanSettings, plan_shards
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.trainer import checkpoint
-from avdata.trainer.config import TrainConfig
+from avdata.trainer.config import InitConfig, TrainConfig
 from avdata.trainer.flow import Clean, SamplerConfig, flow_loss
 from avdata.trainer.group import joined
 from avdata.trainer.loader import padded
@@ -70,8 +72,8 @@ def main() -> None:
     parser.add_argument("media", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1600, 600])
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 2e-4])
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--height", type=int, default=96)
     parser.add_argument("--width", type=int, default=160)
@@ -81,18 +83,31 @@ def main() -> None:
     dataset = _encoded(_chosen(given.media, given.out, given.clips), shape, encoders, given.out)
     config = TrainConfig(
         model=preset(given.preset),
-        steps=given.steps,
         batch_size=given.clips,
-        learning_rate=given.learning_rate,
         weight_decay=0.0,
         caption_dropout=0.0,
         val_samples=0,
-        checkpoint_every=250,
+        checkpoint_every=200,
     )
-    run = train(given.out / "run", dataset.root, config, processes=1)
-    lines = [*_losses(run), *_learned(run, dataset), *_sampled(run, dataset)]
-    page = report([run.root], given.out / "report.html")
+    runs: list[Run] = []
+    for steps, rate in zip(given.steps, given.learning_rates, strict=True):
+        config = replace(config, steps=steps, learning_rate=rate)
+        if runs:
+            config = replace(config, init=_start(runs[-1], given.out))
+        root = given.out / f"run-{len(runs) + 1}"
+        runs.append(train(root, dataset.root, config, processes=1))
+    lines = [line for run in runs for line in _losses(run)]
+    lines += [*_learned(runs[0], runs[-1], dataset), *_sampled(runs[-1], dataset)]
+    page = report([run.root for run in runs], given.out / "report.html")
     sys.stdout.write("\n".join([*lines, str(page)]) + "\n")
+
+
+def _start(before: Run, out: Path) -> InitConfig:
+    """All of a run's weights, by way of its export."""
+    folder = out / f"{before.root.name}-export"
+    if not folder.exists():
+        export(before.root, folder)
+    return InitConfig(str(folder / "video"), str(folder / "audio"), str(folder))
 
 
 def _chosen(media: Sequence[Path], out: Path, count: int) -> list[Clip]:
@@ -126,7 +141,7 @@ def _losses(run: Run) -> list[str]:
     """What training saw, at random times: means of 20 steps, since single ones scatter."""
     metrics = read_metrics(run.metrics)
     marks = [k for k in (20, 100, 300, 1000, 2000, 3000, 5000) if k < len(metrics)]
-    rows = ["| steps up to | loss, video | audio |", "|---|---|---|"]
+    rows = [f"| {run.root.name}, steps up to | loss, video | audio |", "|---|---|---|"]
     for mark in [*marks, len(metrics)]:
         some = metrics[max(0, mark - 20) : mark]
         means = (
@@ -137,8 +152,9 @@ def _losses(run: Run) -> list[str]:
     return [*rows, f"{seconds:.2f} s a step (median)"]
 
 
-def _learned(run: Run, dataset: Dataset) -> list[str]:
-    config = run.config
+def _learned(first: Run, run: Run, dataset: Dataset) -> list[str]:
+    """Before the first run and after the last."""
+    config = first.config
     model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
     before = _errors(model, run, dataset)
     with joined("cpu"):

@@ -91,6 +91,18 @@ def test_permuted_tokens_with_their_positions_give_permuted_outputs() -> None:
     torch.testing.assert_close(after.audio_text, before.audio_text, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_queries_and_keys_of_the_new_heads_are_normed_as_the_pretrained_ones_are() -> None:
+    """Their size does not matter; that of values does."""
+    whole = model()
+    before = both(whole(*inputs()))
+    for name, matters in (("new_q", False), ("new_k", False), ("new_v", True)):
+        for joint in whole.joints:
+            joint.get_submodule(name).weight *= 3
+        changed = relative(both(whole(*inputs())), before)
+        assert (changed > 1e-2) if matters else (changed < 1e-4), name
+
+
 @pytest.mark.parametrize("fusion", ["full", "cross"])
 def test_activations_computed_again_give_the_same_gradients(fusion: Fusion) -> None:
     config = dataclasses.replace(CONFIG, fusion=fusion)
