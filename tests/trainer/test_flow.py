@@ -133,13 +133,14 @@ def test_own_times_are_uniform_independent_and_leave_video_its_own() -> None:
 def test_without_guidance_the_model_is_asked_once_a_step() -> None:
     whole = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
     video, audio, _ = inputs()
-    asked = []
+    asked: list[float] = []
 
     def counted(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
         asked.append(float(t[0]))
-        return whole(seen, heard, t)
+        made: Velocity = whole(seen, heard, t)
+        return made
 
-    counts = []
+    counts: list[int] = []
     for scales in ((1.0, 1.0), (1.0, 4.5), (5.0, 1.0)):
         sample(counted, video, audio, SamplerConfig(3, 1.0, *scales))
         counts.append(len(asked) - sum(counts))

@@ -98,7 +98,7 @@ def test_queries_and_keys_of_the_new_heads_are_normed_as_the_pretrained_ones_are
     before = both(whole(*inputs()))
     for name, matters in (("new_q", False), ("new_k", False), ("new_v", True)):
         for joint in whole.joints:
-            joint.get_submodule(name).weight *= 3
+            joint.get_parameter(f"{name}.weight").mul_(3)
         changed = relative(both(whole(*inputs())), before)
         assert (changed > 1e-2) if matters else (changed < 1e-4), name
 
