@@ -61,6 +61,26 @@ def test_the_true_velocity_leads_from_noise_to_data() -> None:
         torch.testing.assert_close(found.audio, sound, atol=1e-4, rtol=1e-4)
 
 
+def test_the_velocity_that_sampling_follows_is_the_one_that_is_learned() -> None:
+    """At any time, the same or one each, its loss is nothing."""
+    video, audio, t = inputs()
+    v, a, w = clean(video, 1), clean(audio, 2), torch.full((2,), 0.5)
+
+    def true(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+        assert heard is not None
+        first, second = (t, t) if t.ndim == 1 else (t[:, 0], t[:, 1])
+        return Velocity(
+            (seen.latents - v.latents) / first.view(-1, 1, 1, 1, 1),
+            (heard.latents - a.latents) / second.view(-1, 1, 1),
+        )
+
+    for at in (t, torch.stack([t, 1 - t], dim=1)):
+        losses = flow_loss(true, v, a, at.clamp(0.1, 0.9), w)
+        assert losses.audio is not None
+        assert losses.video < 1e-8
+        assert losses.audio < 1e-8
+
+
 def test_unipc_follows_a_bent_path_better_than_euler() -> None:
     """Of data N(0, s^2) the velocity and where it leads are known."""
     video, audio, _ = inputs()
