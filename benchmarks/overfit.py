@@ -1,10 +1,10 @@
 """A model learns a handful of real clips by heart, and samples show them: the whole path learns.
 
-    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--steps 1600 600] [--preset demo]
+    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--steps 1600 700 150] [--preset demo]
 
 Of what the policy keeps of the videos, clips of different sources with different captions are
-encoded and trained on, all of them in every step: OUT/run-1 at --learning-rates' first, then, from
-its export, OUT/run-2 at the second. Then each caption is sampled, from noise that was not trained
+encoded and trained on, all of them in every step: OUT/run-1 at the first of --learning-rates, then,
+from its export, OUT/run-2 at the second, and so on. Then each caption is sampled, from noise that was not trained
 on and without guidance. OUT/report.html has the curves, and each sample beside its
 clip. Printed are the errors of the velocities before and after, over times and noise that are the
 same for both, and for each sample which of the clips it is nearest to. Run again it goes on.
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("media", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1600, 600])
-    parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 2e-4])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1600, 700, 150])
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 2e-4, 5e-5])
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--height", type=int, default=96)
     parser.add_argument("--width", type=int, default=160)
