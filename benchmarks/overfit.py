@@ -1,13 +1,14 @@
 """A model learns a handful of real clips by heart, and samples show them: the whole path learns.
 
-    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--steps 1600 700 150] [--preset demo]
+    python benchmarks/overfit.py MEDIA... --out OUT [--clips 8] [--preset demo]
+        [--steps 1600 700 150] [--learning-rates 1e-3 2e-4 5e-5]
 
 Of what the policy keeps of the videos, clips of different sources with different captions are
-encoded and trained on, all of them in every step: OUT/run-1 at the first of --learning-rates, then,
-from its export, OUT/run-2 at the second, and so on. Then each caption is sampled, from noise that was not trained
-on and without guidance. OUT/report.html has the curves, and each sample beside its
-clip. Printed are the errors of the velocities before and after, over times and noise that are the
-same for both, and for each sample which of the clips it is nearest to. Run again it goes on.
+encoded and trained on, all of them in every step: OUT/run-1 at the first rate, then, from its
+export, OUT/run-2 at the second, and so on. Then each caption is sampled, from noise that was not
+trained on and without guidance. OUT/report.html has the curves, and each sample beside its clip.
+Printed are the errors of the velocities before and after, over times and noise that are the same
+for both, and for each sample which of the clips it is nearest to. Run again it goes on.
 """
 
 import argparse
