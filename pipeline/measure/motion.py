@@ -56,7 +56,8 @@ class FrameMotion:
     @property
     def momentum(self) -> Float[ndarray, "rows columns 2"]:
         """Velocity times what of the cell moves, where the flow explains what changed."""
-        return self.velocity * (self.moving * self.explained)[..., None]
+        counts: Float[ndarray, "rows columns"] = self.moving * self.explained
+        return np.asarray(self.velocity * counts[..., None])
 
 
 def still() -> FrameMotion:
