@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 
 HOP_SECONDS = 0.005
-MAX_ATTACK_SECONDS = 0.02
+MAX_ATTACK_SECONDS = 0.03
 """Within which the level is 3 dB from its top."""
 TOP_SECONDS = 0.08
 DECAY_SECONDS = 0.15
