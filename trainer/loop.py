@@ -111,8 +111,8 @@ def _set_up(run: Run, group: Group, *, pretrained: bool) -> Work:
         caption_dropout=config.caption_dropout,
         rank=group.rank,
         world=group.world,
-        threads=config.reader_threads,
-        read_ahead=config.read_ahead,
+        threads=config.data.read.threads,
+        read_ahead=config.data.read.ahead,
     )
     held_out = dataset.samples("val")[: config.val_samples]
     parallel = DistributedDataParallel(model, device_ids=ids)

@@ -7,6 +7,7 @@ RUN/samples/                     what `avdata sample` made
 """
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,17 +110,19 @@ def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
         )
     before, now = (configuration.to_plain(one) for one in (run.config, config))
     for key in before:
-        if key not in MAY_CHANGE and before[key] != now[key]:
-            name, old, new = _difference(key, before[key], now[key])
+        for name, old, new in _differences(key, before[key], now[key]):
             raise UsageError(
                 f"{run.root}: began with {name} = {old!r}, asked for {new!r}; "
                 "train into a new folder, or ask for what it began with"
             )
 
 
-def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:  # noqa: ANN401 (plain JSON)
-    if isinstance(old, dict):
+def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401 (plain JSON)
+    """Dotted names of what differs and may not, each with both values."""
+    if name in MAY_CHANGE or old == new:
+        return
+    if isinstance(old, dict) and old.keys() == new.keys():
         for key in old:
-            if old[key] != new[key]:
-                return _difference(f"{name}.{key}", old[key], new[key])
-    return name, old, new
+            yield from _differences(f"{name}.{key}", old[key], new[key])
+    else:
+        yield name, old, new

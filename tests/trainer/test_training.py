@@ -17,6 +17,7 @@ from avdata.errors import CorruptShard, RunError, SpecMismatch, UsageError
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer import checkpoint
 from avdata.trainer.config import TrainConfig
+from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.launch import launch
 from avdata.trainer.loop import train
 from avdata.trainer.metrics import read_metrics
@@ -36,7 +37,7 @@ TRAIN = TrainConfig(
     val_every=4,
     val_samples=2,
     checkpoint_every=3,
-    reader_threads=2,
+    data=DataConfig(read=ReadConfig(threads=2)),
     device="cpu",
 )
 EXACT = ("step", "epoch", "loss", "loss_video", "loss_audio", "gradient_norm", "batch_digest")
