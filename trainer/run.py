@@ -17,7 +17,7 @@ from avdata import storage
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import RunError, UsageError
-from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.dataset import Dataset, describe_dataset
 from avdata.trainer.config import MAY_CHANGE, TrainConfig
 from avdata.trainer.model.video_tower import require_whole_patches
 from avdata.versions import versions
@@ -46,9 +46,13 @@ class Run:
         """The JSONL file."""
         return self.root / "metrics.jsonl"
 
+    def require_shards(self) -> None:
+        """UsageError when they are no longer those it began with."""
+        self.dataset()
+
     def dataset(self) -> Dataset:
         """Its shards; UsageError when they are no longer those it began with."""
-        dataset = open_dataset(self.shards)
+        dataset = describe_dataset(self.shards)
         if dataset.digest != self.dataset_digest:
             raise UsageError(
                 f"{self.shards}: not the shards that {self.root} began with (digest "
@@ -59,7 +63,7 @@ class Run:
 
 def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
     """Writes run.json, or checks that the run that is there may go on under these settings."""
-    dataset = open_dataset(shards)
+    dataset = describe_dataset(shards)
     require_whole_patches(dataset.specs, dataset.clip)
     if (root / "run.json").exists():
         _refuse_change(open_run(root), dataset, config)

@@ -14,6 +14,9 @@ class MixConfig:
     batch_tokens: int | None = None
     """Size of a global batch in latent tokens of one sample each, video and audio; takes the place
     of `batch_size`, so that buckets of long clips have smaller batches. None is `batch_size`."""
+    batch_multiple: int = 1
+    """Sizes made of `batch_tokens` are rounded down to multiples of this; processes share a batch
+    without repeats where it is a multiple of their number."""
     remainder: Remainder = "pad"
     """What becomes of a bucket's last samples of an epoch where they are no whole batch: repeats
     of weight 0 fill it up, they are carried into the next epoch, or dropped."""
@@ -31,6 +34,8 @@ class MixConfig:
     def __post_init__(self) -> None:
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be positive, not {self.batch_tokens}")
+        if self.batch_multiple < 1:
+            raise ValueError(f"batch_multiple must be positive, not {self.batch_multiple}")
         for name, weights in (("subset", self.subset_weights), ("source", self.source_weights)):
             for key, weight in weights.items():
                 if not 0 <= weight < 1e6:
