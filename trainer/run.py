@@ -18,6 +18,7 @@ from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, describe_dataset
+from avdata.pipeline.shards.open_table import open_table
 from avdata.trainer.config import MAY_CHANGE, TrainConfig
 from avdata.trainer.model.video_tower import require_whole_patches
 from avdata.versions import versions
@@ -64,6 +65,7 @@ class Run:
 def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
     """Writes run.json, or checks that the run that is there may go on under these settings."""
     dataset = describe_dataset(shards)
+    open_table(dataset)  # Once, before every process maps it.
     require_whole_patches(dataset.specs, dataset.clip)
     if (root / "run.json").exists():
         _refuse_change(open_run(root), dataset, config)
@@ -73,7 +75,7 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
         root / "run.json",
         {
             "config": configuration.to_plain(config),
-            "shards": str(shards.resolve()),
+            "shards": str(shards if storage.is_remote(shards) else shards.resolve()),
             "dataset_digest": dataset.digest,
             "specs": dataclasses.asdict(dataset.specs),
             "encoders": dataset.provenance.get("config", {}).get("encoders", {}),
@@ -95,7 +97,7 @@ def open_run(root: Path) -> Run:
         return Run(
             root=root,
             config=configuration.from_plain(TrainConfig, plain["config"], str(file)),
-            shards=Path(plain["shards"]),
+            shards=storage.place(plain["shards"]),
             dataset_digest=plain["dataset_digest"],
             specs=Specs.from_plain(plain["specs"]),
             # Shards and runs that do not name theirs were made with the default ones.

@@ -54,7 +54,7 @@ class Order:
 
 def open_source(shards: str | Path, read: ReadConfig) -> Source:
     """UsageError where there are no shards; see `open_table`."""
-    dataset = describe_dataset(Path(shards))
+    dataset = describe_dataset(storage.place(shards))
     table = open_table(dataset)
     counters = Counters()
     store = open_store(str(shards), read.timeout_seconds, 2 * read.threads)
