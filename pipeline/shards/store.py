@@ -63,7 +63,7 @@ class LocalStore:
             while left:
                 count = os.preadv(descriptor, left[:MAX_PIECES], offset)
                 if count == 0:
-                    raise CorruptShard(f"{path}: ends at byte {offset}; run `avdata encode` again")
+                    raise CorruptShard(f"{path}: has no byte {offset}; run `avdata encode` again")
                 offset += count
                 left = _after(left, count)
         except OSError as error:  # Network mounts.

@@ -42,7 +42,7 @@ class RangeCache:
         except FileNotFoundError:
             return False
         try:
-            whole = os.preadv(descriptor, list(pieces)) == length
+            whole = os.preadv(descriptor, pieces, 0) == length
             os.utime(descriptor)
         except OSError:
             return False

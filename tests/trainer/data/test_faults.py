@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -7,12 +8,15 @@ import pytest
 import torch
 
 from avdata.errors import CorruptShard, RunError, UsageError
+from avdata.pipeline.shards import retry
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.pipeline.shards.retry import Attempts
 from avdata.pipeline.shards.store import LocalStore, Transient
+from avdata.trainer.data.cache import RangeCache
 from avdata.trainer.data.config import ReadConfig
+from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.loader import Loader
-from tests.trainer.data.loaders import a_loader, everything, flip, same, write
+from tests.trainer.data.loaders import STRICT, a_loader, everything, flip, same, write
 
 LENIENT = ReadConfig(threads=2, max_bad_samples=3)
 
@@ -43,7 +47,7 @@ def test_a_lost_shard_is_named(dataset: Dataset) -> None:
 def test_a_cut_shard_is_named(dataset: Dataset) -> None:
     for tar in Path(dataset.root).glob("*/train-*.tar"):
         os.truncate(tar, 600)
-    with pytest.raises(CorruptShard, match=r"\.tar: ends at byte 600"):
+    with pytest.raises(CorruptShard, match=r"\.tar: has no byte"):
         list(a_loader(dataset.root).batches(0, 1))
 
 
@@ -89,18 +93,135 @@ def test_a_repaired_shard_is_read_again(dataset: Dataset, tmp_path: Path) -> Non
     assert all(map(same, before, after))
 
 
-class Shaky(LocalStore):
-    """A store that answers every so many times only, or with a bit changed."""
+class Shaky:
+    """A store on a folder that fails in a given way, all but every so many times."""
 
-    def __init__(self, root: str, every: int, kind: str) -> None:
-        super().__init__(root)
-        object.__setattr__(self, "plan", [every, kind, 0])
+    def __init__(self, root: Path, failure: str, every: int) -> None:
+        self.root = str(root)
+        self.calls = 0
+        self._sound, self._failure, self._every = LocalStore(str(root)), failure, every
+
+    def read(self, name: str) -> bytes:
+        return self._sound.read(name)
 
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
-        plan = self.plan  # type: ignore[attr-defined]
-        plan[2] += 1
-        if plan[1] == "silent" and plan[2] % plan[0]:
-            raise Transient("no answer")
-        super().read_into(name, offset, pieces)
-        if plan[1] == "flip" and plan[2] % plan[0]:
+        self.calls += 1
+        fails = self.calls % self._every != 0
+        if fails and self._failure == "silent":
+            raise Transient(f"{name}: no answer")
+        self._sound.read_into(name, offset, pieces)
+        if fails:
             pieces[-1][0] ^= 1
+
+
+def shaky(dataset: Dataset, failure: str, every: int, read: ReadConfig = STRICT) -> Loader:
+    loader = a_loader(dataset.root, read=read)
+    attempts = Attempts(read.attempts, lambda: loader.source.counters.add("retries"))
+    store = Shaky(Path(dataset.root), failure, every)
+    reader = SampleReader(store, attempts, loader.source.counters)
+    return dataclasses.replace(loader, feed=dataclasses.replace(loader.feed, reader=reader))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("failure", "every"), [("silent", 5), ("flipped", 2)])
+def test_what_fails_for_a_while_is_read_again_and_counted(
+    dataset: Dataset, failure: str, every: int
+) -> None:
+    one_thread = dataclasses.replace(STRICT, threads=1)
+    loader = shaky(dataset, failure, every, one_thread)
+    assert all(map(same, a_loader(dataset.root).batches(0, 4), loader.batches(0, 4)))
+    metrics = loader.metrics()
+    assert metrics["retries"] == (every - 1) * metrics["samples"] > 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_store_that_never_answers_stops_the_run_and_is_no_damage(dataset: Dataset) -> None:
+    read = dataclasses.replace(LENIENT, attempts=3)
+    loader = shaky(dataset, "silent", 10**9, read)
+    with pytest.raises(RunError, match="no answer in 3 attempts") as caught:
+        list(loader.batches(0, 1))
+    assert not isinstance(caught.value, CorruptShard)
+    assert loader.metrics()["substitutes"] == 0
+
+
+def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(
+        retry.threading.Event, "wait", lambda _, seconds: pauses.append(seconds) or True
+    )
+
+    def silent() -> None:
+        raise Transient("x")
+
+    for _ in range(2):
+        with pytest.raises(RunError):
+            Attempts(6)(silent)
+    first, second = pauses[:5], pauses[5:]
+    assert first == sorted(first)
+    assert first != second
+    assert sum(first) > 10
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> ReadConfig:
+    return ReadConfig(threads=2, max_bad_samples=0, cache=str(tmp_path / "cache"), cache_gib=1)
+
+
+def copies(read: ReadConfig) -> list[Path]:
+    assert read.cache is not None
+    return [path for path in Path(read.cache).rglob("*") if path.is_file()]
+
+
+def test_a_cache_gives_the_same_batches_without_the_store(
+    dataset: Dataset, cached: ReadConfig
+) -> None:
+    first = a_loader(dataset.root, read=cached)
+    steps = len(epoch(first))
+    whole = list(first.batches(0, steps))
+    for tar in Path(dataset.root).glob("*/train-*.tar"):
+        tar.unlink()
+    second = a_loader(dataset.root, read=cached)
+    assert all(map(same, whole, second.batches(0, steps)))
+    assert second.metrics()["cache_hits"] == second.metrics()["samples"]
+
+
+def test_a_damaged_copy_is_fetched_again(dataset: Dataset, cached: ReadConfig) -> None:
+    whole = list(a_loader(dataset.root, read=cached).batches(0, 3))
+    for number, path in enumerate(copies(cached)):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data if number % 2 else data[:-9])
+    again = a_loader(dataset.root, read=cached)
+    assert all(map(same, whole, again.batches(0, 3)))
+    assert again.metrics()["cache_misses"] >= len(copies(cached))
+    third = a_loader(dataset.root, read=cached)
+    assert all(map(same, whole, third.batches(0, 3)))
+    assert third.metrics()["cache_misses"] == 0
+
+
+def test_a_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path) -> None:
+    size = 1000
+    cache = RangeCache(tmp_path / "c", 20 * size, "digest")
+    data = [memoryview(bytearray([k]) * size) for k in range(256)]
+    for k, one in enumerate(data):
+        cache.put("tar", k * size, [one])
+        out = memoryview(bytearray(size))
+        assert cache.read_into("tar", k * size, [out])
+        assert out == one
+        kept = [path.stat().st_size for path in (tmp_path / "c").rglob("*") if path.is_file()]
+        assert sum(kept) <= 20 * size
+    out = memoryview(bytearray(size))
+    assert not cache.read_into("tar", 0, [out])
+    assert not RangeCache(tmp_path / "c", size, "other").read_into("tar", 255 * size, [out])
+
+
+def test_a_cache_that_cannot_be_is_one_line(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    read = ReadConfig(cache=str(tmp_path / "file" / "cache"))
+    with pytest.raises(UsageError, match="data.read.cache = "):
+        a_loader(dataset.root, read=read)
