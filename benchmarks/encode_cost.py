@@ -94,8 +94,9 @@ def _throughput(root: Path, config: EncodeConfig, runs: int) -> str:
     behind = EncodeShard(root / "manifest", root / "behind", replace(config, decode_ahead=0))
     ahead = EncodeShard(root / "manifest", root / "ahead", config)
     clips = [clip for plan in ahead.plans.values() for clip in plan.clips]
+    shape = next(iter(ahead.plans.values())).shape
     begin, copies = time.perf_counter(), LocalCopies(1.0)
-    media = [clip_media(clip, ahead.shape, copies) for clip in clips]
+    media = [clip_media(clip, shape, copies) for clip in clips]
     decoding = time.perf_counter() - begin
     works: list[Callable[[], None]] = [
         lambda: _bare(media, ahead),
@@ -105,7 +106,7 @@ def _throughput(root: Path, config: EncodeConfig, runs: int) -> str:
     times = np.array([[_seconds(work) for work in works] for _ in range(runs + 1)][1:])
     rates = len(clips) / times
     lines = [
-        f"{len(clips)} clips of {ahead.shape.num_frames} x {config.height} x {config.width} on "
+        f"{len(clips)} clips of {shape.num_frames} x {config.height} x {config.width} on "
         f"{config.device}, batches of {ahead.batch_size}, {ahead.threads} decoding threads; "
         f"decoding alone {len(clips) / decoding:.2f} clips/s",
         "",

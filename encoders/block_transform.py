@@ -89,6 +89,10 @@ class OpenBlockTransform:
     def encode(self, frames: UInt8[Tensor, "b n h w 3"]) -> Float[Tensor, "b c t lh lw"]:
         """See `VideoEncoder.encode`."""
         self.spec.latent_shape(*frames.shape[1:4])
+        # Each alone: sums of several clips would be added up in another order.
+        return torch.cat([self._encode(one) for one in frames.split(1)])
+
+    def _encode(self, frames: UInt8[Tensor, "b n h w 3"]) -> Float[Tensor, "b c t lh lw"]:
         pixels = frames.to(self._plane) / 127.5 - 1
         blocks = rearrange(pixels, "b n (lh p) (lw q) c -> b n lh lw p q c", p=SPACE, q=SPACE)
         planes = torch.einsum("bnhwpqc,kpqc->bknhw", blocks, self._plane)

@@ -119,8 +119,17 @@ def encode(
     counts = {split: len(dataset.samples(split)) for split in ("train", "val")}
     result = Result(as_json)
     result.line(f"shards: {len(dataset.shards)}, samples: {counts}")
+    if dataset.num_failed:
+        result.line(f"left out, for they could not be decoded: {dataset.num_failed} clips")
     result.line(f"dataset: {out / 'dataset.json'}")
-    result.end({"shards": len(dataset.shards), "samples": counts, "digest": dataset.digest})
+    result.end(
+        {
+            "shards": len(dataset.shards),
+            "samples": counts,
+            "failed": dataset.num_failed,
+            "digest": dataset.digest,
+        }
+    )
 
 
 def verify(

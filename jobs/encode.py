@@ -15,13 +15,18 @@ from avdata import storage
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.device import usable
 from avdata.encoders.spec import ClipShape, Specs
-from avdata.errors import UsageError
+from avdata.errors import MediaError, UsageError
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
+from avdata.pipeline.media.clip import ClipMedia
+from avdata.pipeline.media.geometry import Fit
+from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_kept
 from avdata.pipeline.shards.ahead import ahead
+from avdata.pipeline.shards.buckets import PRESETS, Buckets, Size
 from avdata.pipeline.shards.dataset import THREADS, Dataset, open_dataset
+from avdata.pipeline.shards.decoders import DecodeLimits, Decoders
 from avdata.pipeline.shards.encode import VERSION, clip_media, encode_clips
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.quality import chosen
@@ -35,12 +40,28 @@ from avdata.versions import versions
 class EncodeConfig:
     """Pixels of the clips and how they are dealt into shards."""
 
-    height: int = 192
-    width: int = 320
+    preset: str = "paper"
+    """paper (192x320), paper-2s, paper-5s, 480p or 720p: see docs/shards.md."""
+    height: int | None = None
+    """With `width`: one size instead of the preset's."""
+    width: int | None = None
+    sizes: tuple[Size, ...] = ()
+    """[[height, width], ...] instead of the preset's; each clip takes that of its aspect ratio."""
+    num_frames: tuple[int, ...] = ()
+    """Each clip takes the most that its length has room for; empty takes the preset's, else what
+    the manifest's clips have.
+    """
+    fps: int | None = None
+    """None is the preset's, else that of the manifest."""
+    fit: Fit = field(default_factory=Fit)
     device: str = "cpu"
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
     """One of each role by its `kind`: `encoders.video.kind=wan encoders.video.path=FOLDER`."""
     plan: PlanSettings = field(default_factory=PlanSettings)
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    """What decoding one clip may cost; beyond them it is left out, with the reason in the index."""
+    retry_failed: bool = False
+    """Encodes shards again that lack clips which could not be decoded."""
     max_copies_gib: float = 16.0
     """Local copies of remote sources that each worker keeps, and the largest it fetches."""
     batch_size: int | None = None
@@ -50,9 +71,17 @@ class EncodeConfig:
     round_trips: int = 2
     """Samples of each shard that are decoded back; what that gave is in the index."""
     decode_threads: int | None = None
-    """None is 1 on a CPU, which encoding needs itself; on a GPU one a clip ahead, or one a core."""
+    """Children that decode. None is 1 on a CPU, which encoding needs itself; on a GPU one a clip
+    ahead, or one a core.
+    """
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        if (self.height is None) != (self.width is None):
+            raise ValueError("height and width must be given together")
+        if self.height is not None and self.sizes:
+            raise ValueError("give either height and width or sizes")
         for name in ("batch_size", "decode_threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be positive, not {value}")
@@ -61,6 +90,28 @@ class EncodeConfig:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
         if not self.max_copies_gib > 0:
             raise ValueError(f"max_copies_gib must be positive, not {self.max_copies_gib}")
+
+    def buckets(self, num_frames: int, fps: int, specs: Specs) -> Buckets:
+        """The shapes of clips; `num_frames` and `fps` are the manifest's. UsageError when the
+        video encoder cannot take them.
+        """
+        preset = PRESETS[self.preset]
+        one = () if self.height is None or self.width is None else ((self.height, self.width),)
+        buckets = Buckets(
+            sizes=one or self.sizes or preset.sizes,
+            num_frames=self.num_frames or preset.num_frames or (num_frames,),
+            fps=self.fps or preset.fps or fps,
+            sample_rate=specs.audio.sample_rate,
+        )
+        for height, width in buckets.sizes:
+            for count in buckets.num_frames:
+                try:
+                    ClipShape(count, buckets.fps, height, width)
+                    specs.video.latent_shape(count, height, width)
+                except ValueError as error:
+                    what = f"cannot encode {count} frames of {height}x{width}"
+                    raise UsageError(f"{what}: {error}") from error
+        return buckets
 
 
 @dataclass
@@ -78,46 +129,46 @@ class EncodeShard:
         device = usable(self.config.device)
         self.batch_size, self.threads = _pace(self.config, device)
         self.encoders = self.config.encoders.open(device)
-        self.shape, plans = planned(self.root, self.config, self.encoders.specs)
+        plans = planned(self.root, self.config, self.encoders.specs)
         self.plans = {plan.name: plan for plan in plans}
         remove_copies_of_the_dead()
         self.copies = LocalCopies(self.config.max_copies_gib)
+        self.decoders = Decoders(self.config.limits)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         plan = self.plans[item["shard"]]
-        read = partial(clip_media, shape=self.shape, copies=self.copies)
+        read = partial(self._media, shape=plan.shape)
         with ahead(read, plan.clips, self.config.decode_ahead, self.threads) as media:
             ids = (clip.clip_id for clip in plan.clips)
             checked = chosen(ids, self.config.round_trips)
-            samples = encode_clips(plan.clips, media, self.encoders, self.batch_size, checked)
+            samples = encode_clips(
+                plan.clips, media, plan.shape, self.encoders, self.batch_size, checked
+            )
             index = write_shard(self.out, plan, samples)
-        return {"shard": plan.name, "samples": len(index.samples)}
+        return {"shard": plan.name, "samples": len(index.samples), "failed": len(index.failed)}
+
+    def _media(self, clip: Clip, shape: ClipShape) -> ClipMedia | MediaError:
+        try:
+            return clip_media(clip, shape, self.copies, self.config.fit, self.decoders.read)
+        except MediaError as error:
+            return error
 
 
 def _pace(config: EncodeConfig, device: torch.device) -> tuple[int, int]:
-    """Clips a batch, and threads that decode."""
+    """Clips a batch, and threads that wait for children."""
     most = min(config.decode_ahead, os.cpu_count() or 1)
     batch, threads = (1, 1) if device.type == "cpu" else (4, most)
     return config.batch_size or batch, config.decode_threads or max(1, threads)
 
 
-def planned(root: Path, config: EncodeConfig, specs: Specs) -> tuple[ClipShape, list[ShardPlan]]:
-    """The shape of the clips and the shards of a manifest."""
+def planned(root: Path, config: EncodeConfig, specs: Specs) -> list[ShardPlan]:
+    """The shards of a manifest."""
     settings = Manifest(root).settings()
     ingested = configuration.from_plain(IngestConfig, settings, str(root / "clips.parquet"))
-    try:
-        shape = ClipShape(
-            num_frames=ingested.num_frames,
-            fps=ingested.fps,
-            height=config.height,
-            width=config.width,
-            sample_rate=specs.audio.sample_rate,
-        )
-        specs.video.latent_shape(shape.num_frames, shape.height, shape.width)
-    except ValueError as error:
-        raise UsageError(f"cannot encode {config.height}x{config.width}: {error}") from error
-    encoding = [VERSION, dataclasses.asdict(specs), config.round_trips]
-    return shape, plan_shards(require_kept(Manifest(root)), shape, config.plan, encoding)
+    buckets = config.buckets(ingested.num_frames, ingested.fps, specs)
+    fit = dataclasses.asdict(config.fit)
+    encoding = [VERSION, dataclasses.asdict(specs), fit, config.round_trips]
+    return plan_shards(require_kept(Manifest(root)), buckets.shape, config.plan, encoding)
 
 
 def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = None) -> Dataset:
@@ -129,11 +180,11 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
     specs = config.encoders.specs()
-    shape, plans = planned(root, config, specs)
+    plans = planned(root, config, specs)
     storage.write_json(out / "encode.json", configuration.to_plain(config))
     storage.write_json(out / "versions.json", versions())
     with ThreadPoolExecutor(THREADS) as pool:
-        done = pool.map(partial(is_done, out), plans)
+        done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
     todo = [{"shard": plan.name} for plan, ready in zip(plans, done, strict=True) if not ready]
     if todo:
         answers = stream(engine or Engine(), lambda: EncodeShard(root, out, config), todo)
@@ -141,5 +192,5 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
             for answer in answers:
                 advance(answer["shard"])
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
-    write_dataset(out, specs, shape, plans, provenance)
+    write_dataset(out, specs, plans, provenance)
     return open_dataset(out)

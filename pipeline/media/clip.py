@@ -15,7 +15,7 @@ from numpy import ndarray
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
 from avdata.pipeline.media.decode import PictureClock, decoded
-from avdata.pipeline.media.geometry import fitted, pixel_aspect
+from avdata.pipeline.media.geometry import CENTER_CROP, Fit, fitted, pixel_aspect
 from avdata.pipeline.media.sound import SoundTrack
 from avdata.pipeline.media.stream import opened
 
@@ -35,7 +35,9 @@ class ClipMedia:
     """In -1..1; zero where the source has no sound."""
 
 
-def read_clip(path: Path, start_s: float, shape: ClipShape, threads: int = 1) -> ClipMedia:
+def read_clip(
+    path: Path, start_s: float, shape: ClipShape, threads: int = 1, fit: Fit = CENTER_CROP
+) -> ClipMedia:
     """The clip that starts `start_s` after the source's first frame.
 
     MediaError when the source ends before the clip does.
@@ -47,7 +49,8 @@ def read_clip(path: Path, start_s: float, shape: ClipShape, threads: int = 1) ->
         with opened(path, threads) as container:
             if seek:
                 container.seek(int((start - SEEK_MARGIN_S) * av.time_base), backward=True)
-            clip = _read(container, start, shape, from_start=not seek)
+            picker = _NearestFrames(start, shape, pixel_aspect(container), fit)
+            clip = _read(container, start, shape, picker, from_start=not seek)
         if clip is not None:
             return clip
     raise MediaError("decode", "clip_beyond_end", f"{path.name}: no clip at {start_s:.3f} s")
@@ -76,12 +79,16 @@ def _ignore() -> None:
 
 
 def _read(
-    container: av.container.InputContainer, start: float, shape: ClipShape, *, from_start: bool
+    container: av.container.InputContainer,
+    start: float,
+    shape: ClipShape,
+    picker: "_NearestFrames",
+    *,
+    from_start: bool,
 ) -> ClipMedia | None:
     """None when decoding began after `start` (a seek that landed late) or ended too soon."""
     video = _video(container)
     audio = container.streams.best("audio", related=video)
-    picker = _NearestFrames(start, shape, pixel_aspect(container))
     clock = PictureClock(container, video)
     track = SoundTrack(shape.sample_rate, channels=2)
     sound_end = start + shape.seconds
@@ -115,11 +122,12 @@ def _read(
 class _NearestFrames:
     """Picks, as frames go by in order, the one nearest to each wanted time."""
 
-    def __init__(self, start: float, shape: ClipShape, pixel_aspect: float) -> None:
+    def __init__(self, start: float, shape: ClipShape, pixel_aspect: float, fit: Fit) -> None:
         self._wanted = start + np.arange(shape.num_frames) / shape.fps
         self._period = 1 / shape.fps
         self._shape = shape
         self._pixel_aspect = pixel_aspect
+        self._fit = fit
         self._picked: list[UInt8[ndarray, "h w 3"]] = []
         self._last: tuple[float, av.VideoFrame] | None = None
 
@@ -152,5 +160,5 @@ class _NearestFrames:
         while not self.done and self._wanted[len(self._picked)] < until:
             if picture is None:
                 size = self._shape.height, self._shape.width
-                picture = fitted(frame, self._pixel_aspect, *size)
+                picture = fitted(frame, self._pixel_aspect, *size, self._fit)
             self._picked.append(picture)

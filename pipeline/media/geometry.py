@@ -1,10 +1,33 @@
 """From a decoded frame to the pixels wanted: pixel aspect, rotation, size, crop."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from avdata.pipeline.media.hdr import hdr, scaled_sdr
+
+Place = Literal["start", "center", "end"]
+SHARES: dict[Place, float] = {"start": 0.0, "center": 0.5, "end": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a picture of one shape becomes one of another."""
+
+    how: Literal["crop", "pad", "stretch"] = "crop"
+    """Scaled until it covers the size and cut, or until it lies within and filled up with black,
+    or pulled out of shape.
+    """
+    at: Place = "center"
+    """Which part a cut leaves, or where the picture lies: at top and left, in the middle, or at
+    bottom and right.
+    """
+
+
+CENTER_CROP = Fit()
 
 
 def pixel_aspect(container: av.container.InputContainer) -> float:
@@ -41,13 +64,24 @@ def scaled(frame: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(rgb, k=turns))
 
 
-def fitted(frame: av.VideoFrame, aspect: float, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB: scaled until it covers the size, then cropped around the centre."""
+def fitted(
+    frame: av.VideoFrame, aspect: float, height: int, width: int, fit: Fit = CENTER_CROP
+) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB; `aspect` is the width of a stored pixel over its height."""
+    if fit.how == "stretch":
+        return scaled(frame, height, width)
     shown_height, shown_width = shown_size(frame, aspect)
-    scale = max(height / shown_height, width / shown_width)
-    tall = max(height, round(shown_height * scale))
-    wide = max(width, round(shown_width * scale))
-    top, left = (tall - height) // 2, (wide - width) // 2
+    factors, share = (height / shown_height, width / shown_width), SHARES[fit.at]
+    scale = max(factors) if fit.how == "crop" else min(factors)
+    tall, wide = max(1, round(shown_height * scale)), max(1, round(shown_width * scale))
+    if fit.how == "pad":
+        tall, wide = min(height, tall), min(width, wide)
+        top, left = int((height - tall) * share), int((width - wide) * share)
+        whole = np.zeros((height, width, 3), np.uint8)
+        whole[top : top + tall, left : left + wide] = scaled(frame, tall, wide)
+        return whole
+    tall, wide = max(height, tall), max(width, wide)
+    top, left = int((tall - height) * share), int((wide - width) * share)
     picture = scaled(frame, tall, wide)[top : top + height, left : left + width]
     return np.ascontiguousarray(picture)
 

@@ -45,12 +45,24 @@ class Dataset:
     root: Path
     specs: Specs
     clip: ClipShape
+    """Of the first bucket."""
+    buckets: dict[str, ClipShape]
     digest: str
-    """Of specs, clip shape and all indices: of what is trained on, not of how it came to be."""
+    """Of specs, clip shapes and all indices: of what is trained on, not of how it came to be."""
     provenance: dict[str, Any]
     shards: list[dict[str, Any]]
     encoding_digest: str = ""
-    """Of clip shape and encoders, which every index repeats."""
+    """Of clip shape and encoders, where dataset.json has it once for all shards."""
+
+    @property
+    def num_failed(self) -> int:
+        """Clips that were planned and could not be decoded."""
+        return sum(len(shard.get("failed", ())) for shard in self.shards)
+
+    def encoding_of(self, shard: dict[str, Any]) -> str:
+        """What the index of a listed shard must repeat."""
+        digest: str = shard.get("encoding_digest", self.encoding_digest)
+        return digest
 
     def indices(self) -> Iterator[tuple[dict[str, Any], ShardIndex]]:
         """Each listed shard with its index, in the order of the list."""
@@ -95,10 +107,13 @@ def describe_dataset(root: Path) -> Dataset:
         raise CorruptShard(f"{file}: format {plain.get('format')}, this avdata reads {FORMAT}")
     for shard in plain["shards"]:
         require_name(shard["name"], file)
+    clip = ClipShape(**plain["clip"])
+    buckets = {name: ClipShape(**one) for name, one in plain.get("buckets", {}).items()}
     return Dataset(
         root=root,
         specs=Specs.from_plain(plain["specs"]),
-        clip=ClipShape(**plain["clip"]),
+        clip=clip,
+        buckets=buckets or {shard["bucket"]: clip for shard in plain["shards"]},
         digest=storage.digest_json([plain["specs"], plain["clip"], plain["shards"]]),
         provenance=plain["provenance"],
         shards=plain["shards"],

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,16 @@ class IndexedSample:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedClip:
+    """A planned clip that is not in its shard: decoding it failed, though its source is whole."""
+
+    key: str
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShardIndex:
     """All of one tar."""
 
@@ -51,7 +61,8 @@ class ShardIndex:
     plan_digest: str
     samples: list[IndexedSample]
     encoding_digest: str = ""
-    """Of the clip shape and the encoders; the same in every shard of a dataset."""
+    """Of the clip shape and the encoders; the same in every shard of a bucket."""
+    failed: list[FailedClip] = field(default_factory=list)
 
 
 def member_digest(data: bytes | memoryview) -> str:
@@ -114,7 +125,8 @@ def _from_plain(plain: dict[str, Any]) -> ShardIndex:
         )
         for one in plain.pop("samples")
     ]
-    return ShardIndex(samples=samples, **plain)
+    failed = [FailedClip(**one) for one in plain.pop("failed", [])]
+    return ShardIndex(samples=samples, failed=failed, **plain)
 
 
 def _member(name: str, plain: dict[str, Any]) -> Member:

@@ -4,6 +4,7 @@ For a folder whose indices were lost or damaged, where encoding again would cost
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from avdata import storage
 from avdata.errors import CorruptShard
 from avdata.pipeline.shards.dataset import digest
 from avdata.pipeline.shards.index import (
+    FailedClip,
     IndexedSample,
     Member,
     ShardIndex,
@@ -25,11 +27,15 @@ from avdata.pipeline.shards.sample import read_npy
 
 
 def rebuild_index(
-    root: Path, name: str, plan_digest: str = "", encoding_digest: str = ""
+    root: Path,
+    name: str,
+    plan_digest: str = "",
+    encoding_digest: str = "",
+    failed: Sequence[FailedClip] = (),
 ) -> ShardIndex:
     """The index of a tar, from its bytes; CorruptShard names the member that is no sample's.
 
-    The digests of plan and encoding are not in the tar: dataset.json has them.
+    The digests of plan and encoding and what failed are not in the tar: dataset.json has them.
     """
     tar = tar_path(root, name)
     samples: dict[str, dict[str, Member]] = {}
@@ -55,6 +61,7 @@ def rebuild_index(
         plan_digest=plan_digest,
         samples=[_sample(tar, key, facts, members) for key, members in samples.items()],
         encoding_digest=encoding_digest,
+        failed=list(failed),
     )
 
 
@@ -70,8 +77,10 @@ def rebuild_indices(root: Path) -> list[str]:
         path, wanted = index_path(root, shard["name"]), shard["index_digest"]
         if digest(path) == wanted:
             continue
-        digests = shard.get("plan_digest", ""), plain.get("encoding_digest", "")
-        index = rebuild_index(root, shard["name"], *digests)
+        encoding = shard.get("encoding_digest", plain.get("encoding_digest", ""))
+        failed = [FailedClip(**one) for one in shard.get("failed", ())]
+        plan = shard.get("plan_digest", "")
+        index = rebuild_index(root, shard["name"], plan, encoding, failed)
         with storage.committed(path) as temporary:
             write_index(temporary, index)
             if storage.digest_file(temporary) != wanted:

@@ -44,27 +44,41 @@ class VerifyReport:
     problems: list[Problem] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Over all shards: where each clip is, and the split of each source and group."""
+
+    shards: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+
+    def splits_apart(self, split: str, sample: IndexedSample, facts: dict[str, Any]) -> list[str]:
+        """Of the sample's source and groups, those that another split has, too."""
+        found = []
+        for name in (sample.source, *facts.get("groups", ())):
+            other = self.splits.setdefault(name, split)
+            if other != split:
+                what = "source" if name == sample.source else f"duplicate group {name}"
+                found.append(f"its {what} is in split {other}, too")
+        return found
+
+
 def verify_shards(dataset: Dataset, on_shard: Callable[[str], None]) -> VerifyReport:
     """Reads every byte of every shard; calls `on_shard` with each shard's name when done."""
     report = VerifyReport()
-    seen: dict[str, str] = {}
-    split_of: dict[str, str] = {}
+    seen = _Seen()
     for shard in dataset.shards:
-        name, split = shard["name"], shard["split"]
+        name = shard["name"]
         samples: list[IndexedSample] = []
         try:
             index = read_index(index_path(dataset.root, name))
             samples = index.samples
-            found = list(_verify_shard(dataset, shard, index))
+            found = list(_verify_shard(dataset, shard, index, seen))
         except CorruptShard as error:
             found = [("", str(error))]
         for sample in samples:
-            if sample.key in seen:
-                found.append((sample.key, f"the same clip is in {seen[sample.key]}"))
-            if split_of.setdefault(sample.source, split) != split:
-                what = f"its source is in split {split_of[sample.source]}, too"
-                found.append((sample.key, what))
-            seen.setdefault(sample.key, name)
+            if sample.key in seen.shards:
+                found.append((sample.key, f"the same clip is in {seen.shards[sample.key]}"))
+            seen.shards.setdefault(sample.key, name)
         report.problems += [Problem(name, key, what) for key, what in found]
         report.num_shards += 1
         report.num_samples += len(samples)
@@ -73,32 +87,32 @@ def verify_shards(dataset: Dataset, on_shard: Callable[[str], None]) -> VerifyRe
 
 
 def _verify_shard(
-    dataset: Dataset, shard: dict[str, Any], index: ShardIndex
+    dataset: Dataset, shard: dict[str, Any], index: ShardIndex, seen: _Seen
 ) -> Iterator[tuple[str, str]]:
     """(key, what) of each problem."""
     try:
         with storage.local_copy(tar_path(dataset.root, shard["name"])) as tar:
-            yield from _verify_tar(dataset, shard, index, tar)
+            yield from _verify_bytes(dataset, shard, index, tar)
+            with tar.open("rb") as file:
+                for sample in index.samples:
+                    for what in _verify_sample(dataset, shard, sample, file, seen):
+                        yield sample.key, what
     except FileNotFoundError:
         raise CorruptShard("the tar is missing") from None
 
 
-def _verify_tar(
+def _verify_bytes(
     dataset: Dataset, shard: dict[str, Any], index: ShardIndex, tar: Path
 ) -> Iterator[tuple[str, str]]:
     if tar.stat().st_size != index.size_bytes:
         yield "", f"{tar.stat().st_size} bytes, the index has {index.size_bytes}"
     elif storage.digest_file(tar) != index.tar_digest:
         yield "", "bytes differ from those that were written"
-    if index.encoding_digest != dataset.encoding_digest:
+    if index.encoding_digest != dataset.encoding_of(shard):
         yield "", "encoded by other encoders or for another clip shape than dataset.json says"
     if len(index.samples) != shard["num_samples"]:
         yield "", f"{len(index.samples)} samples, dataset.json has {shard['num_samples']}"
     yield from _verify_places(tar, index)
-    with tar.open("rb") as file:
-        for sample in index.samples:
-            for what in _verify_sample(dataset, sample, file):
-                yield sample.key, what
 
 
 def _verify_places(tar: Path, index: ShardIndex) -> Iterator[tuple[str, str]]:
@@ -129,7 +143,9 @@ def _verify_places(tar: Path, index: ShardIndex) -> Iterator[tuple[str, str]]:
         yield "", "the tar's members are in another order than those of the index"
 
 
-def _verify_sample(dataset: Dataset, sample: IndexedSample, file: BinaryIO) -> Iterator[str]:
+def _verify_sample(
+    dataset: Dataset, shard: dict[str, Any], sample: IndexedSample, file: BinaryIO, seen: _Seen
+) -> Iterator[str]:
     for member, place in sample.members.items():
         file.seek(place.offset)
         data = file.read(place.length)
@@ -138,16 +154,16 @@ def _verify_sample(dataset: Dataset, sample: IndexedSample, file: BinaryIO) -> I
         elif member_digest(data) != place.digest:
             yield f"{member}: bytes differ from those that were written"
         elif member == "json":
-            yield from _verify_facts(sample, data)
+            yield from _verify_facts(shard["split"], sample, data, seen)
         elif member in MEMBERS:
-            yield from _verify_array(dataset, member, data)
+            yield from _verify_array(dataset, shard["bucket"], member, data)
         else:
             yield f"{member}: no member of a sample"
     for name in sorted(MEMBERS - set(sample.members)):
         yield f"{name}: missing"
 
 
-def _verify_facts(sample: IndexedSample, data: bytes) -> Iterator[str]:
+def _verify_facts(split: str, sample: IndexedSample, data: bytes, seen: _Seen) -> Iterator[str]:
     try:
         facts = json.loads(data)
         said = [
@@ -163,15 +179,20 @@ def _verify_facts(sample: IndexedSample, data: bytes) -> Iterator[str]:
         yield "json: the facts are those of another clip"
     elif said[1:] != [sample.source, sample.subsets, sample.round_trip]:
         yield "json: source, subsets or round trip are not those of the index"
+    yield from seen.splits_apart(split, sample, facts)
 
 
-def _verify_array(dataset: Dataset, member: str, data: bytes) -> Iterator[str]:
+def _verify_array(dataset: Dataset, bucket: str, member: str, data: bytes) -> Iterator[str]:
     try:
         array = read_npy(data)
     except (ValueError, EOFError) as error:
         yield f"{member}: not an array ({error})"
         return
-    specs, clip, role = dataset.specs, dataset.clip, member.removesuffix(".npy")
+    specs, clip, role = (
+        dataset.specs,
+        dataset.buckets.get(bucket, dataset.clip),
+        member.removesuffix(".npy"),
+    )
     if array.dtype != np.float16:
         yield f"{member}: {array.dtype}, not float16"
     elif not np.isfinite(array).all():

@@ -15,12 +15,13 @@ from typing import Any
 import webdataset
 
 from avdata import storage
-from avdata.encoders.spec import ClipShape, Specs
-from avdata.errors import CorruptShard, RunError
+from avdata.encoders.spec import Specs
+from avdata.errors import CorruptShard, RunError, YieldCollapsed
 from avdata.pipeline.shards.dataset import THREADS
 from avdata.pipeline.shards.exports import remove_exports
 from avdata.pipeline.shards.index import (
     FORMAT,
+    FailedClip,
     IndexedSample,
     Member,
     ShardIndex,
@@ -38,8 +39,10 @@ from avdata.storage import below
 INDICES = "*/*.index.json"
 
 
-def is_done(root: Path, plan: ShardPlan) -> bool:
-    """Whether this very shard has been committed and its tar is still there."""
+def is_done(root: Path, plan: ShardPlan, retry_failed: bool = False) -> bool:
+    """Whether this very shard has been committed and its tar is still there; with `retry_failed`,
+    and none of its clips failed.
+    """
     tar = tar_path(root, plan.name)
     try:
         index = read_index(index_path(root, plan.name))
@@ -47,27 +50,36 @@ def is_done(root: Path, plan: ShardPlan) -> bool:
             size = tar.stat().st_size
     except (CorruptShard, FileNotFoundError):
         return False
+    if retry_failed and index.failed:
+        return False
     return index.plan_digest == plan.digest and index.size_bytes == size
 
 
-def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -> ShardIndex:
-    """Commits one shard; `samples` are the plan's clips in the plan's order."""
+def write_shard(
+    root: Path, plan: ShardPlan, samples: Iterable[EncodedSample | FailedClip]
+) -> ShardIndex:
+    """Commits one shard; `samples` are the plan's clips, each in the plan's order or failed."""
     tar, index = tar_path(root, plan.name), index_path(root, plan.name)
     with storage.reaching(index):
         index.unlink(missing_ok=True)
         remove_exports(root, plan.name)
     samples_written: list[IndexedSample] = []
+    failed: dict[str, FailedClip] = {}
     with storage.committed(tar) as temporary:
         options = {"mtime": 0, "user": "avdata", "group": "avdata", "encoder": False}
         with webdataset.TarWriter(str(temporary), **options) as out:
             for sample in samples:
+                if isinstance(sample, FailedClip):
+                    failed[sample.key] = sample
+                    continue
                 members = to_members(sample)
                 out.write({"__key__": sample.key, **members})
                 samples_written.append(_indexed(sample, members))
         offsets = {name: offset for name, offset, _ in tar_members(temporary)}
         digest, size = storage.digest_file(temporary), temporary.stat().st_size
-    if [sample.key for sample in samples_written] != [clip.clip_id for clip in plan.clips]:
-        raise RunError(f"{tar}: {len(samples_written)} samples for {len(plan.clips)} clips")
+    wanted = [clip.clip_id for clip in plan.clips if clip.clip_id not in failed]
+    if [sample.key for sample in samples_written] != wanted:
+        raise RunError(f"{tar}: {len(samples_written)} samples for {len(wanted)} clips")
     made = ShardIndex(
         tar=tar.name,
         size_bytes=size,
@@ -75,6 +87,7 @@ def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -
         plan_digest=plan.digest,
         samples=[_placed(sample, offsets) for sample in samples_written],
         encoding_digest=plan.encoding_digest,
+        failed=[failed[clip.clip_id] for clip in plan.clips if clip.clip_id in failed],
     )
     write_index(index, made)
     return made
@@ -83,21 +96,29 @@ def write_shard(root: Path, plan: ShardPlan, samples: Iterable[EncodedSample]) -
 def write_dataset(
     root: Path,
     specs: Specs,
-    shape: ClipShape,
     plans: Sequence[ShardPlan],
     provenance: dict[str, Any],
 ) -> None:
-    """Commits dataset.json over finished shards, then removes shards that no plan names."""
+    """Commits dataset.json over finished shards, then removes shards that no plan names.
+
+    YieldCollapsed when no clip could be decoded.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
-        shards = list(pool.map(partial(_listed, root), plans))
+        listed = list(pool.map(partial(_listed, root), plans))
+    shards = [shard for shard in listed if shard["num_samples"] > 0]
+    if not shards:
+        lost = sum(len(shard["failed"]) for shard in listed)
+        raise YieldCollapsed(f"{root}: none of {lost} clips could be decoded; see *.index.json")
+    shapes = {plan.bucket: dataclasses.asdict(plan.shape) for plan in plans}
+    named = {shard["bucket"] for shard in shards}
     before = _shard_names(root)
     storage.write_json(
         root / "dataset.json",
         {
             "format": FORMAT,
             "specs": dataclasses.asdict(specs),
-            "clip": dataclasses.asdict(shape),
-            "encoding_digest": plans[0].encoding_digest if plans else "",
+            "clip": shapes[shards[0]["bucket"]],
+            "buckets": {name: shape for name, shape in shapes.items() if name in named},
             "shards": shards,
             "provenance": provenance,
         },
@@ -120,6 +141,8 @@ def _listed(root: Path, plan: ShardPlan) -> dict[str, Any]:
         "num_samples": len(index.samples),
         "size_bytes": index.size_bytes,
         "plan_digest": index.plan_digest,
+        "encoding_digest": index.encoding_digest,
+        "failed": [dataclasses.asdict(one) for one in index.failed],
         "index_digest": storage.digest_file(index_path(root, plan.name)),
     }
 

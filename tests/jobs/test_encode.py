@@ -10,7 +10,7 @@ import torch
 from avdata.jobs.verify import verify
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
-from avdata.pipeline.shards.encode import encode_clip
+from avdata.pipeline.shards.encode import clip_media, encode_clips
 from avdata.pipeline.shards.verify import verify_shards
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.encoders.checkpoints import oobleck
@@ -40,7 +40,9 @@ def test_samples_are_what_the_encoders_give(learned: Dataset, manifest: Path, mo
     entries = [*learned.samples("train"), *learned.samples("val")]
     assert {entry.key for entry in entries} == set(clips)
     for entry in entries:
-        expected = encode_clip(clips[entry.key], learned.clip, encoders, LocalCopies(1.0))
+        clip, shape = clips[entry.key], learned.buckets[entry.bucket]
+        media = clip_media(clip, shape, LocalCopies(1.0))
+        (expected,) = encode_clips([clip], [media], shape, encoders)
         found = read_sample(learned.root, entry)
         for role in ("video", "audio", "video_text", "audio_text"):
             one, other = getattr(found, role), getattr(expected, role)

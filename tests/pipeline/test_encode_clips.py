@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,12 @@ import torch
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
-from avdata.errors import UsageError
+from avdata.errors import MediaError, UsageError
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.record import Clip
 from avdata.pipeline.shards.encode import encode_clips, held
-from avdata.pipeline.shards.sample import ARRAYS, to_members
+from avdata.pipeline.shards.index import FailedClip
+from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, to_members
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.clips import a_clip
 
@@ -44,11 +46,15 @@ def clips(count: int) -> list[Clip]:
     return [a_clip(f"{k}.mp4", 0.0) for k in range(count)]
 
 
+def members(samples: Iterable[EncodedSample | FailedClip]) -> list[dict[str, bytes]]:
+    return [to_members(one) for one in samples if isinstance(one, EncodedSample)]
+
+
 @pytest.mark.parametrize("batch_size", [2, 3, 5, 50])
 def test_a_clip_does_not_depend_on_its_company(batch_size: int) -> None:
     media = [a_film(k) for k in range(5)]
-    alone = [to_members(one) for one in encode_clips(clips(5), media, ENCODERS)]
-    together = [to_members(one) for one in encode_clips(clips(5), media, ENCODERS, batch_size)]
+    alone = members(encode_clips(clips(5), media, SHAPE, ENCODERS))
+    together = members(encode_clips(clips(5), media, SHAPE, ENCODERS, batch_size))
     assert alone == together
 
 
@@ -60,9 +66,10 @@ def test_samples_are_asked_for_a_batch_at_a_time() -> None:
         return [a_film(len(taken))]
 
     media = (film for _ in range(6) for film in films())
-    samples = encode_clips(clips(6), media, ENCODERS, 2)
+    samples = encode_clips(clips(6), media, SHAPE, ENCODERS, 2)
     first = next(samples)
     assert len(taken) == 2
+    assert isinstance(first, EncodedSample)
     assert first.key == clips(6)[0].clip_id
     assert all(getattr(first, name).dtype == np.float32 for name in ARRAYS)
     assert len(list(samples)) == 5
@@ -71,7 +78,7 @@ def test_samples_are_asked_for_a_batch_at_a_time() -> None:
 def test_a_clip_without_captions_is_named() -> None:
     bare = a_clip("b.mp4", 0.0, captions=None)
     with pytest.raises(UsageError, match=f"clip {bare.clip_id} has no captions"):
-        list(encode_clips([a_clip("a.mp4", 0.0), bare], [a_film(0), a_film(1)], ENCODERS, 2))
+        list(encode_clips([a_clip("a.mp4", 0.0), bare], [a_film(0), a_film(1)], SHAPE, ENCODERS, 2))
 
 
 def test_a_copy_stays_while_it_is_read() -> None:
@@ -86,3 +93,18 @@ def test_a_copy_stays_while_it_is_read() -> None:
 def test_a_local_source_is_read_where_it_is() -> None:
     with held("/somewhere/film.mp4", "1", LocalCopies(1.0)) as path:
         assert path == Path("/somewhere/film.mp4")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 50])
+@pytest.mark.parametrize("bad", [{0}, {1, 2}, {4}, {0, 1, 2, 3, 4}])
+def test_a_clip_that_cannot_be_decoded_costs_itself(batch_size: int, bad: set[int]) -> None:
+    error = MediaError("decode", "decoder_crashed", "exit -11")
+    films = [a_film(k) for k in range(5)]
+    media = [error if k in bad else films[k] for k in range(5)]
+    found = list(encode_clips(clips(5), media, SHAPE, ENCODERS, batch_size))
+    whole = list(encode_clips(clips(5), films, SHAPE, ENCODERS))
+    assert members(found) == [one for k, one in enumerate(members(whole)) if k not in bad]
+    lost = [one for one in found if isinstance(one, FailedClip)]
+    why = ("decode", "decoder_crashed", "exit -11")
+    wanted = [FailedClip(clips(5)[k].clip_id, *why) for k in sorted(bad)]
+    assert lost == wanted

@@ -53,14 +53,14 @@ def plans_of(num_sources: int = 6) -> list[ShardPlan]:
         for source in range(num_sources)
         for k in range(2)
     ]
-    return plan_shards(clips, SHAPE, PlanSettings(samples_per_shard=4, val_fraction=0.3))
+    return plan_shards(clips, lambda _: SHAPE, PlanSettings(samples_per_shard=4, val_fraction=0.3))
 
 
 def write(root: Path, plans: list[ShardPlan] | None = None) -> Dataset:
     plans = plans_of() if plans is None else plans
     for plan in plans:
         write_shard(root, plan, (a_sample(clip) for clip in plan.clips))
-    write_dataset(root, SPECS, SHAPE, plans, {"manifest_digest": "0"})
+    write_dataset(root, SPECS, plans, {"manifest_digest": "0"})
     return open_dataset(root)
 
 
@@ -279,7 +279,7 @@ def test_a_dataset_needs_every_planned_shard(tmp_path: Path) -> None:
     for plan in rest:
         write_shard(tmp_path, plan, map(a_sample, plan.clips))
     with pytest.raises(RunError, match=first.name):
-        write_dataset(tmp_path, SPECS, SHAPE, [first, *rest], {})
+        write_dataset(tmp_path, SPECS, [first, *rest], {})
     assert not (tmp_path / "dataset.json").exists()
 
 

@@ -68,9 +68,9 @@ def encoders() -> Encoders:
 
 
 def through_a_shard(root: Path, media: ClipMedia, encoders: Encoders) -> EncodedSample:
-    (plan,) = plan_shards([a_clip()], SHAPE, PlanSettings(val_fraction=0))
-    write_shard(root, plan, encode_clips(plan.clips, [media], encoders))
-    write_dataset(root, encoders.specs, SHAPE, [plan], {})
+    (plan,) = plan_shards([a_clip()], lambda _: SHAPE, PlanSettings(val_fraction=0))
+    write_shard(root, plan, encode_clips(plan.clips, [media], SHAPE, encoders))
+    write_dataset(root, encoders.specs, [plan], {})
     dataset = open_dataset(root)
     return read_sample(root, dataset.samples("train")[0])
 

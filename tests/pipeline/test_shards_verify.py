@@ -33,7 +33,7 @@ def written(root: Path, specs: Specs = SPECS, seed: int = 0) -> Dataset:
     """Shards of random latents whose facts are those of their clips."""
     clips = [a_clip(f"{source}.mp4", 2.5 * k, contact=k == 0) for source in "abcd" for k in (0, 1)]
     settings = PlanSettings(samples_per_shard=4, val_fraction=0.3)
-    plans = plan_shards(clips, CLIP, settings, ["1", dataclasses.asdict(specs)])
+    plans = plan_shards(clips, lambda _: CLIP, settings, ["1", dataclasses.asdict(specs)])
     rng = np.random.default_rng(seed)
 
     def drawn(*size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -44,17 +44,17 @@ def written(root: Path, specs: Specs = SPECS, seed: int = 0) -> Dataset:
             EncodedSample(
                 key=clip.clip_id,
                 source=clip.source.digest,
-                subsets=facts(clip)["subsets"],
+                subsets=facts(clip, CLIP)["subsets"],
                 video=drawn(*specs.video.latent_shape(CLIP.num_frames, CLIP.height, CLIP.width)),
                 audio=drawn(specs.audio.channels, specs.audio.latent_length(CLIP.num_samples)),
                 video_text=drawn(2, specs.video_text.width),
                 audio_text=drawn(3, specs.audio_text.width),
-                meta={**facts(clip), "round_trip": {"snr_db": None, "lag_ms": 1.0 * k}},
+                meta={**facts(clip, CLIP), "round_trip": {"snr_db": None, "lag_ms": 1.0 * k}},
             )
             for k, clip in enumerate(plan.clips)
         ]
         write_shard(root, plan, samples)
-    write_dataset(root, specs, CLIP, plans, {})
+    write_dataset(root, specs, plans, {})
     return open_dataset(root)
 
 

@@ -1,6 +1,7 @@
 """Real shards of random latents, so that training is tested without media or encoders."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,15 @@ def write_buckets(
             for k in range(2)
         ]
         settings = PlanSettings(samples_per_shard=4, val_fraction=0.3)
-        for plan in plan_shards(clips, shape, settings):
+        for plan in plan_shards(clips, partial(_same, shape), settings):
             write_shard(root, plan, (_sample(clip, specs, shape) for clip in plan.clips))
             plans.append(plan)
-    write_dataset(root, specs, buckets[0][1], plans, {"manifest_digest": "0"})
+    write_dataset(root, specs, plans, {"manifest_digest": "0"})
     return open_dataset(root)
+
+
+def _same(shape: ClipShape, _clip: Clip) -> ClipShape:
+    return shape
 
 
 def _sample(clip: Clip, specs: Specs, shape: ClipShape) -> EncodedSample:
