@@ -53,7 +53,7 @@ class LocalStore:
 
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
         """See `Store`."""
-        path = Path(self.root) / name
+        path = f"{self.root}/{name}"
         left = [piece for piece in pieces if len(piece)]
         try:
             descriptor = os.open(path, os.O_RDONLY)

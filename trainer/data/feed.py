@@ -23,7 +23,7 @@ from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.counters import Counters
 from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
 from avdata.trainer.data.quarantine import Quarantine
-from avdata.trainer.data.sample_reader import TEXTS, SampleReader, locate
+from avdata.trainer.data.sample_reader import TEXTS, Located, SampleReader, locate
 
 Role = str
 
@@ -81,9 +81,10 @@ class Feed:
         try:
             for step in range(first, last):
                 batch = self._begin(self.plan.batch(step))
-                seats = range(len(batch.seats))
-                ahead.append((batch, [pool.submit(self._seat, batch, k) for k in seats]))
-                del batch  # Its memory is the consumer's to let go.
+                samples = locate(self.table, batch.plan.rows[batch.seats], self.roles)
+                reads = [pool.submit(self._seat, batch, k, one) for k, one in enumerate(samples)]
+                ahead.append((batch, reads))
+                del batch, reads  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
                     yield self._ready(ahead)
             while ahead:
@@ -111,7 +112,7 @@ class Feed:
             plan=plan,
             seats=seats,
             weights=torch.from_numpy(counts.astype(np.float32)),
-            keys=[self.table.key(int(row)) for row in plan.rows[seats]],
+            keys=[key.decode() for key in self.table.keys[plan.rows[seats]].tolist()],
             arrays={role: _taken(lease, shape, np.float16) for role, shape in shapes.items()},
             lengths={
                 role: torch.zeros(len(seats), dtype=torch.int64)
@@ -133,9 +134,7 @@ class Feed:
             found[role] = (seats, *rest)
         return found
 
-    def _seat(self, batch: HostBatch, number: int) -> None:
-        row = int(batch.plan.rows[batch.seats[number]])
-        sample = locate(self.table, row, self.roles)
+    def _seat(self, batch: HostBatch, number: int, sample: Located) -> None:
         seat = {role: array[number].numpy() for role, array in batch.arrays.items()}
         try:
             for role, count in self.reader.read(sample, seat).items():

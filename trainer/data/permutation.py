@@ -2,7 +2,7 @@
 
 A Feistel network over Z_a x Z_b, the smallest such grid that holds n, and where it leads beyond n
 it is applied again (Black and Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002). Its
-rounds mix with the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+rounds mix with the multiplications of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
 import math
@@ -13,7 +13,7 @@ from numpy import ndarray
 
 ROUNDS = 16
 """Fewer leave a bias that can be seen in the orders of five samples."""
-_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_MULTIPLIER, _HALF, _TOP = np.uint64(0xBF58476D1CE4E5B9), np.uint64(32), np.uint64(2)
 
 
 class Permutation:
@@ -38,8 +38,8 @@ class Permutation:
     def _once(self, values: UInt64[ndarray, " some"]) -> UInt64[ndarray, " some"]:
         left, right = values // self._columns, values % self._columns
         for number in range(0, ROUNDS, 2):
-            left = (left + _mixed(right, self._keys[number]) % self._rows) % self._rows
-            right = (right + _mixed(left, self._keys[number + 1]) % self._columns) % self._columns
+            left = (left + _mixed(right, self._keys[number])) % self._rows
+            right = (right + _mixed(left, self._keys[number + 1])) % self._columns
         mapped: UInt64[ndarray, " some"] = left * self._columns + right
         return mapped
 
@@ -49,8 +49,9 @@ def _even(number: int) -> int:
 
 
 def _mixed(values: UInt64[ndarray, " some"], key: np.uint64) -> UInt64[ndarray, " some"]:
-    mixed = values + key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MULTIPLIERS[0]
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MULTIPLIERS[1]
-    mixed ^= mixed >> np.uint64(31)
+    """Below 2 ** 62, so that a sum with it is exact."""
+    mixed = (values ^ key) * _MULTIPLIER
+    mixed ^= mixed >> _HALF
+    mixed *= _MULTIPLIER
+    mixed >>= _TOP
     return mixed

@@ -22,6 +22,8 @@ from avdata.trainer.data.config import Remainder
 from avdata.trainer.data.permutation import Permutation
 from avdata.trainer.data.runs import Runs
 
+BLOCK = 256
+"""Steps whose batches are looked up at once: most of the cost is the same for one."""
 PASS, MIX, BATCHES = 101, 102, 103
 """Streams of the plan's own draws."""
 
@@ -73,6 +75,7 @@ class Plan:
         self.names = sorted(name for name, bucket in buckets.items() if bucket.seats)
         self._buckets = [buckets[name] for name in self.names]
         self._seed, self._remainder = seed, remainder
+        self._block: tuple[tuple[int, int], list[int]] | None = None
         self._stride = max((bucket.batch_size for bucket in self._buckets), default=0)
         if not self._buckets:
             raise UsageError("the shards have no samples to train on")
@@ -90,8 +93,7 @@ class Plan:
         """The global batch of a step, counted from 0 over all epochs."""
         epoch = self.epoch_of(step)
         before = self.steps_before(epoch)
-        mixed = Permutation(self.steps_before(epoch + 1) - before, BATCHES, self._seed, epoch)
-        number = int(mixed(np.array([step - before]))[0])
+        number = self._number(epoch, step - before, self.steps_before(epoch + 1) - before)
         for place, bucket in enumerate(self._buckets):
             begun = self._batches_before(bucket, epoch)
             count = self._batches_before(bucket, epoch + 1) - begun
@@ -114,6 +116,15 @@ class Plan:
         while self.steps_before(beyond) <= step:
             beyond *= 2
         return bisect.bisect_right(range(beyond + 1), step, key=self.steps_before) - 1
+
+    def _number(self, epoch: int, within: int, steps: int) -> int:
+        """Which of the epoch's batches, counted by bucket, its step `within` is."""
+        block, place = divmod(within, BLOCK)
+        if self._block is None or self._block[0] != (epoch, block):
+            some = np.arange(block * BLOCK, min((block + 1) * BLOCK, steps))
+            mixed = Permutation(steps, BATCHES, self._seed, epoch)(some)
+            self._block = ((epoch, block), mixed.tolist())
+        return self._block[1][place]
 
     def _batches_before(self, bucket: Bucket, epoch: int) -> int:
         if self._remainder == "carry":
@@ -138,9 +149,10 @@ class Plan:
         epochs, within = np.divmod(seats, bucket.seats)
         rows = np.empty_like(seats)
         for epoch in np.unique(epochs):
-            here = epochs == epoch
-            mixed = Permutation(bucket.seats, MIX, self._seed, int(epoch), place)(within[here])
-            rows[here] = self._drawn(place, int(epoch), mixed)
+            here, mixed = epochs == epoch, within
+            if len(bucket.groups) > 1:  # One group's passes are in random order already.
+                mixed = Permutation(bucket.seats, MIX, self._seed, int(epoch), place)(within)
+            rows[here] = self._drawn(place, int(epoch), mixed[here])
         return rows
 
     def _drawn(

@@ -5,12 +5,14 @@ checked against the digest in the index.
 import io
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xxhash
+from jaxtyping import Int64
+from numpy import ndarray
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -53,15 +55,24 @@ class Located:
     parts: Sequence[Part]
 
 
-def locate(table: Table, row: int, roles: Sequence[str]) -> Located:
-    """Of a row of the table."""
-    places = table.places[row].tolist()
-    parts = []
-    for role in roles:
-        offset, length, digest, shape = places[MEMBERS.index(f"{role}.npy")]
-        parts.append(Part(role, offset, length, digest, table.shapes[shape]))
-    parts.sort(key=lambda part: part.offset)
-    return Located(table.key(row), f"{table.shard_of(row).name}.tar", parts)
+def locate(
+    table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]
+) -> Iterator[Located]:
+    """Of rows of the table."""
+    columns = [(role, MEMBERS.index(f"{role}.npy")) for role in roles]
+    shards = (np.searchsorted(table.first, rows, side="right") - 1).tolist()
+    keys, places = table.keys[rows].tolist(), table.places[rows].tolist()
+    for key, shard, place in zip(keys, shards, places, strict=True):
+        parts = []
+        for role, column in columns:
+            offset, length, digest, shape = place[column]
+            parts.append(Part(role, offset, length, digest, table.shapes[shape]))
+        parts.sort(key=_offset)
+        yield Located(key.decode(), f"{table.shards[shard].name}.tar", parts)
+
+
+def _offset(part: Part) -> int:
+    return part.offset
 
 
 def locate_members(
@@ -72,7 +83,7 @@ def locate_members(
     for role in roles:
         one = members[f"{role}.npy"]
         parts.append(Part(role, one.offset, one.length, int(one.digest, 16), tuple(one.shape)))
-    parts.sort(key=lambda part: part.offset)
+    parts.sort(key=_offset)
     return Located(key, tar, parts)
 
 
@@ -214,7 +225,7 @@ def _pieces(
         raise CorruptShard(
             f"{sample.tar}: {sample.key}.{part.role}.npy has {part.length} bytes for {part.shape}"
         )
-    into = place.reshape(-1).view(np.uint8).data
+    into = memoryview(place).cast("B") if place.size else memoryview(b"")
     pieces = [scratch.take(header), into]
     if size > len(into):
         pieces.append(scratch.take(size - len(into)))

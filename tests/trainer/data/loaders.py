@@ -16,7 +16,7 @@ from avdata.trainer.loader import Loader, open_loader
 from tests.trainer.shards import write_buckets
 from tests.trainer.tiny import CLIP, CONFIG
 
-LONG = ClipShape(num_frames=13, fps=16, height=64, width=32)
+LONG = ClipShape(num_frames=25, fps=16, height=64, width=32)
 STRICT = ReadConfig(threads=2, max_bad_samples=0)
 
 

@@ -215,8 +215,8 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -
     assert counted(MixConfig(only_subsets=("contact",))) == Counter(contact)
     rest = {entry.key for entry in entries} - contact
     assert counted(MixConfig(without_subsets=("contact",))) == Counter(rest)
-    bucket = {entry.key for entry in entries if entry.bucket == "13x64x32"}
-    assert counted(MixConfig(only_buckets=("13x64x32",))) == Counter(bucket)
+    bucket = {entry.key for entry in entries if entry.bucket == "25x64x32"}
+    assert counted(MixConfig(only_buckets=("25x64x32",))) == Counter(bucket)
     doubled = counted(MixConfig(subset_weights={"contact": 2}, source_weights={one[:12]: 3}))
     for entry in entries:
         wanted = (2 if entry.key in contact else 1) * (3 if entry.source == one else 1)
@@ -229,7 +229,7 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -
     ("mix", "message"),
     [
         (MixConfig(only_subsets=("contacts",)), "no subset contacts .* there are: contact"),
-        (MixConfig(only_buckets=("9x9x9",)), "no bucket 9x9x9 .* there are: 13x64x32, 9x64x64"),
+        (MixConfig(only_buckets=("9x9x9",)), "no bucket 9x9x9 .* there are: 25x64x32, 9x64x64"),
         (MixConfig(source_weights={"zz": 1.0}), "source_weights.zz: no source"),
         (MixConfig(only_subsets=("contact",), subset_weights={"contact": 0}), "leave none"),
     ],
@@ -244,7 +244,7 @@ def test_what_selects_nothing_is_refused(
 def test_a_token_budget_gives_every_bucket_its_size(dataset: Dataset) -> None:
     loader = a_loader(dataset.root, mix=MixConfig(batch_tokens=200, batch_multiple=2))
     sizes = loader.order.identity["batch_sizes"]
-    assert set(sizes) == {"9x64x64", "13x64x32"}
+    assert set(sizes) == {"9x64x64", "25x64x32"}
     for batch in loader.batches(0, 8):
         assert batch.audio is not None
         _, _, t, h, w = batch.video.latents.shape
