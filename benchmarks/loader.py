@@ -75,6 +75,7 @@ def _write(root: Path, video: tuple[int, ...], gib: float) -> None:
     if (root / "dataset.json").exists():
         return
     import numpy as np
+
     from avdata.encoders.spec import AudioSpec, ClipShape, Specs, TextSpec, VideoSpec
     from avdata.jobs.export import export_shards
     from avdata.pipeline.shards.plan import ShardPlan
@@ -112,7 +113,9 @@ def _run(python: str, *words: object) -> str:
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.stderr.write(f"{words}: {done.stderr[-2000:]}\n")
-        return json.dumps(dict.fromkeys(("samples_per_s", "gb_per_s", "cpu_s_per_gb", "first_s"), 0))
+        return json.dumps(
+            dict.fromkeys(("samples_per_s", "gb_per_s", "cpu_s_per_gb", "first_s"), 0)
+        )
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 

@@ -47,7 +47,7 @@ def main() -> None:
     }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # Some leave threads that do not end.
+    os._exit(0)  # Some have threads that do not end.
 
 
 def _cpu() -> float:
@@ -117,7 +117,7 @@ def _webdataset(data: Path, workers: int) -> Iterator[Batches]:
     dataset = (
         webdataset.WebDataset(tars, shardshuffle=len(tars), workersplitter=split)
         .shuffle(4 * BATCH)
-        .decode(only=["npy"])
+        .decode()
         .to_tuple(*names)
         .map(tensors)
         .batched(BATCH, collation_fn=torch.utils.data.default_collate)
@@ -132,7 +132,7 @@ def _streaming_prepare(data: Path) -> None:
     out = data / "mds"
     if (out / "index.json").exists():
         return
-    columns = {role: "ndarray" for role in ROLES}
+    columns = dict.fromkeys(ROLES, "ndarray")
     with MDSWriter(out=str(out), columns=columns) as writer:
         for sample in _samples(data / "shards"):
             writer.write(sample)
@@ -156,7 +156,11 @@ def _litdata_prepare(data: Path) -> None:
         return
     count = sum(1 for _ in _samples(data / "shards"))
     litdata.optimize(
-        fn=_Nth(data), inputs=range(count), output_dir=str(out), chunk_bytes="64MB", num_workers=1
+        fn=_Nth(data),
+        inputs=list(range(count)),
+        output_dir=str(out),
+        chunk_bytes="64MB",
+        num_workers=1,
     )
 
 

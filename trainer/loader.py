@@ -68,9 +68,7 @@ class Reader:
     roles: Sequence[str]
     longest: Mapping[str, int]
 
-    def read(
-        self, entry: SampleEntry, noise_key: Sequence[int]
-    ) -> tuple[Clean, Clean | None]:
+    def read(self, entry: SampleEntry, noise_key: Sequence[int]) -> tuple[Clean, Clean | None]:
         """Video and, where it is trained on, audio; their noise is keyed by `noise_key`.
 
         CorruptShard when the bytes are not those that were written.

@@ -1,4 +1,4 @@
-"""Where shards lie, a folder or an `s3://` prefix: whole small files, and ranges into given memory.
+"""Where shards lie, a folder or an `s3://` prefix: ranges of their files into given memory.
 
 A local range is one `preadv` into its places; a remote one is one ranged GET through s3fs, which
 must be installed for it (`avdata[curate]`).
@@ -20,17 +20,16 @@ MAX_PIECES = 1000
 """Of memory in one `preadv`; Linux takes 1024."""
 
 
-class Transient(Exception):  # noqa: N818 (it is no error until the attempts are spent)
+class Transient(Exception):
     """A read failed in a way that may not last."""
 
 
 class Store(Protocol):
     """Files under one root, by names relative to it."""
 
-    root: str
-
-    def read(self, name: str) -> bytes:
-        """A whole file. FileNotFoundError; Transient when it may be there the next time."""
+    @property
+    def root(self) -> str:
+        """A folder or an s3:// prefix."""
         ...
 
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
@@ -46,10 +45,6 @@ class LocalStore:
     """A folder."""
 
     root: str
-
-    def read(self, name: str) -> bytes:
-        """See `Store`."""
-        return (Path(self.root) / name).read_bytes()
 
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
         """See `Store`."""
@@ -80,10 +75,6 @@ class RemoteStore:
     files: Any
     timeout_seconds: float
 
-    def read(self, name: str) -> bytes:
-        """See `Store`."""
-        return self._get(f"{self.root}/{name}", None, None)
-
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
         """See `Store`."""
         path, length = f"{self.root}/{name}", sum(map(len, pieces))
@@ -98,7 +89,7 @@ class RemoteStore:
             piece[:] = data[first : first + len(piece)]
             first += len(piece)
 
-    def _get(self, path: str, first: int | None, last: int | None) -> bytes:
+    def _get(self, path: str, first: int, last: int) -> bytes:
         from aiohttp import ClientError
         from botocore.exceptions import BotoCoreError
 

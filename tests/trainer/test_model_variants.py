@@ -152,7 +152,13 @@ def test_a_model_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> Non
 
 
 TRAIN = TrainConfig(
-    model=CONFIG, steps=2, batch_size=4, val_every=2, val_samples=1, data=DataConfig(read=ReadConfig(threads=1)), device="cpu"
+    model=CONFIG,
+    steps=2,
+    batch_size=4,
+    val_every=2,
+    val_samples=1,
+    data=DataConfig(read=ReadConfig(threads=1)),
+    device="cpu",
 )
 
 

@@ -287,11 +287,6 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
     assert checkpoint.latest(run) is None
 
 
-def test_a_batch_that_the_processes_cannot_share_is_refused(whole: Run) -> None:
-    with pytest.raises(UsageError, match=r"batch_size = 4 .* 3 processes; use 3"):
-        launch(whole, 3)
-
-
 def test_a_process_that_fails_ends_the_command_with_its_own_words(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards")
     run = prepare(tmp_path / "run", shards.root, TRAIN)

@@ -152,4 +152,3 @@ class Feed:
 
 def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
     return torch.from_numpy(lease.take(shape, dtype))
-

@@ -94,7 +94,8 @@ class Plan:
         epoch = self.epoch_of(step)
         before = self.steps_before(epoch)
         number = self._number(epoch, step - before, self.steps_before(epoch + 1) - before)
-        for place, bucket in enumerate(self._buckets):
+        place = 0
+        for place, bucket in enumerate(self._buckets):  # noqa: B007 (used after the loop)
             begun = self._batches_before(bucket, epoch)
             count = self._batches_before(bucket, epoch + 1) - begun
             if number < count:

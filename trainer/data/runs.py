@@ -10,7 +10,7 @@ from numpy import ndarray
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Rows in rising order; `first[k]`, `first[k] + 1`, ... are the rows from the `before[k]`-th on."""
+    """Rows in rising order; from the `before[k]`-th on they are `first[k]`, `first[k] + 1`, ..."""
 
     first: Int64[ndarray, " runs"]
     before: Int64[ndarray, " runs_and_one"]

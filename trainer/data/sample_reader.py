@@ -55,9 +55,7 @@ class Located:
     parts: Sequence[Part]
 
 
-def locate(
-    table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]
-) -> Iterator[Located]:
+def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> Iterator[Located]:
     """Of rows of the table."""
     columns = [(role, MEMBERS.index(f"{role}.npy")) for role in roles]
     shards = (np.searchsorted(table.first, rows, side="right") - 1).tolist()
@@ -119,7 +117,7 @@ class SampleReader:
     def _from_cache(self, sample: Located, ranges: list[Range], checks: list["Check"]) -> bool:
         if self._cache is None:
             return False
-        if all([self._cache.read_into(sample.tar, *one) for one in ranges]):
+        if all(self._cache.read_into(sample.tar, *one) for one in ranges):
             try:
                 self._check(sample, checks)
             except CorruptShard:
@@ -225,7 +223,7 @@ def _pieces(
         raise CorruptShard(
             f"{sample.tar}: {sample.key}.{part.role}.npy has {part.length} bytes for {part.shape}"
         )
-    into = memoryview(place).cast("B") if place.size else memoryview(b"")
+    into = place.data.cast("B") if place.size else memoryview(b"")
     pieces = [scratch.take(header), into]
     if size > len(into):
         pieces.append(scratch.take(size - len(into)))

@@ -10,9 +10,11 @@ torchdata's StatefulDataLoader its state is this one, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from avdata.errors import UsageError
@@ -27,6 +29,7 @@ ROLES = ("video", "audio", "video_text", "audio_text")
 Batch = dict[str, Any]
 
 
+@dataclass(eq=False)
 class ShardStream(IterableDataset[Batch]):
     """One rank's share of one epoch an iteration, from where the last one ended.
 
@@ -35,21 +38,19 @@ class ShardStream(IterableDataset[Batch]):
     (b); `weight` (b), 0 for repeats and damaged samples; `keys`, `bucket`, `epoch`, `step`.
     """
 
-    def __init__(
-        self,
-        shards: str | Path,
-        batch_size: int,
-        *,
-        rank: int = 0,
-        world: int = 1,
-        seed: int = 0,
-        config: DataConfig | None = None,
-        roles: Sequence[str] = ROLES,
-        pinned: bool = False,
-    ) -> None:
-        config = config or DataConfig()
-        self.source = open_source(shards, config.read)
-        self.order = order_of(self.source, config.mix, batch_size, seed)
+    shards: str | Path
+    batch_size: int
+    """Global, over all ranks."""
+    rank: int = 0
+    world: int = 1
+    seed: int = 0
+    config: DataConfig = field(default_factory=DataConfig)
+    roles: Sequence[str] = ROLES
+
+    def __post_init__(self) -> None:
+        config, roles = self.config, self.roles
+        self.source = open_source(self.shards, config.read)
+        self.order = order_of(self.source, config.mix, self.batch_size, self.seed)
         self.step = 0
         self.feed = Feed(
             table=self.source.table,
@@ -57,12 +58,12 @@ class ShardStream(IterableDataset[Batch]):
             reader=self.source.reader,
             roles=roles,
             longest=longest_texts(self.source, roles),
-            rank=rank,
-            world=world,
+            rank=self.rank,
+            world=self.world,
             read=config.read,
             counters=self.source.counters,
             quarantine=Quarantine(config.read.max_bad_samples),
-            ring=Ring(config.read.ahead + 2, pinned=pinned),
+            ring=Ring(config.read.ahead + 2, pinned=torch.cuda.is_available()),
         )
 
     def __len__(self) -> int:

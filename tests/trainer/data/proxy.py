@@ -27,8 +27,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(status, headers, body)
 
-    do_HEAD = do_GET
-    do_PUT = do_GET
+    do_HEAD = do_PUT = do_GET  # noqa: N815 (names of the base class)
 
     def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
@@ -127,7 +126,7 @@ def flipped(handler: Handler, status: int, headers: dict[str, str], body: bytes)
     handler.answer(status, headers, body[:-1] + bytes([body[-1] ^ 1]))
 
 
-def hanging(handler: Handler, status: int, headers: dict[str, str], body: bytes) -> None:
+def hanging(handler: Handler, _status: int, _headers: dict[str, str], _body: bytes) -> None:
     """Says nothing for longer than anyone waits."""
     time.sleep(4)
     handler.close_connection = True

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def test_damaged_samples_count_for_nothing_are_listed_and_disturb_no_other(
 def test_too_many_damaged_samples_stop_the_run_and_say_why(dataset: Dataset) -> None:
     flip(dataset, "audio.npy", most=4)
     loader = a_loader(dataset.root, read=LENIENT)
-    with pytest.raises(CorruptShard, match="4 damaged samples, data.read.max_bad_samples allows 3"):
+    with pytest.raises(
+        CorruptShard, match=r"4 damaged samples, data\.read.max_bad_samples allows 3"
+    ):
         list(loader.batches(0, len(epoch(loader))))
 
 
@@ -100,9 +103,6 @@ class Shaky:
         self.root = str(root)
         self.calls = 0
         self._sound, self._failure, self._every = LocalStore(str(root)), failure, every
-
-    def read(self, name: str) -> bytes:
-        return self._sound.read(name)
 
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
         self.calls += 1
@@ -151,9 +151,12 @@ def test_a_store_that_never_answers_stops_the_run_and_is_no_damage(dataset: Data
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(
-        retry.threading.Event, "wait", lambda _, seconds: pauses.append(seconds) or True
-    )
+
+    def noted(_: threading.Event, seconds: float) -> bool:
+        pauses.append(seconds)
+        return True
+
+    monkeypatch.setattr(threading.Event, "wait", noted)
 
     def silent() -> None:
         raise Transient("x")
@@ -223,5 +226,5 @@ def test_a_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_is_one_line(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     read = ReadConfig(cache=str(tmp_path / "file" / "cache"))
-    with pytest.raises(UsageError, match="data.read.cache = "):
+    with pytest.raises(UsageError, match=r"data\.read\.cache = "):
         a_loader(dataset.root, read=read)

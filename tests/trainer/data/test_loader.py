@@ -101,13 +101,13 @@ def test_a_batch_holds_what_was_written(dataset: Dataset) -> None:
     entries = {entry.key: entry for entry in dataset.samples("train")}
     for step, batch in enumerate(loader.batches(0, 6)):
         assert batch.keys == loader.keys(step)
-        batch = batch.to(torch.device("cpu"))
-        assert batch.audio is not None
+        moved = batch.to(torch.device("cpu"))
+        assert moved.audio is not None
         for seat, key in enumerate(batch.keys):
             sample = read_sample(dataset.root, entries[key])
             for part, latents, text in (
-                (batch.video, sample.video, sample.video_text),
-                (batch.audio, sample.audio, sample.audio_text),
+                (moved.video, sample.video, sample.video_text),
+                (moved.audio, sample.audio, sample.audio_text),
             ):
                 assert torch.equal(part.latents[seat], torch.from_numpy(latents).float())
                 written = torch.from_numpy(text).float()
@@ -167,9 +167,10 @@ def test_long_captions_are_cut(dataset: Dataset) -> None:
     loader = a_loader(dataset.root, caption_dropout=0.0)
     short = dataclasses.replace(loader, feed=shortened(loader))
     for whole, cut in zip(loader.batches(0, 6), short.batches(0, 6), strict=True):
-        assert equal([cut.video.text, cut.video.text_mask], [
-            whole.video.text[:, :2], whole.video.text_mask[:, :2]
-        ])
+        assert equal(
+            [cut.video.text, cut.video.text_mask],
+            [whole.video.text[:, :2], whole.video.text_mask[:, :2]],
+        )
         assert torch.equal(cut.video.latents, whole.video.latents)
 
 
@@ -234,9 +235,7 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -
         (MixConfig(only_subsets=("contact",), subset_weights={"contact": 0}), "leave none"),
     ],
 )
-def test_what_selects_nothing_is_refused(
-    dataset: Dataset, mix: MixConfig, message: str
-) -> None:
+def test_what_selects_nothing_is_refused(dataset: Dataset, mix: MixConfig, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         a_loader(dataset.root, mix=mix)
 

@@ -41,6 +41,7 @@ def far(near: Dataset, s3_bucket: Path) -> str:
 
 @pytest.fixture
 def proxy(far: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    assert far  # The shards are put there past the proxy.
     with proxied(os.environ["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
         fsspec.filesystem("s3").clear_instance_cache()
@@ -114,7 +115,9 @@ def test_an_object_server_that_is_away_for_ten_seconds_is_ridden_out(
 ) -> None:
     folder = tmp_path_factory.getbasetemp().parent / "s3-server"
     pids = [int(line) for line in (folder / "pids").read_text().split()]
-    (server,) = [pid for pid in pids if b"object-server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (server,) = [
+        pid for pid in pids if b"object-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     command = Path(f"/proc/{server}/cmdline").read_bytes().decode().split("\0")[:-1]
     loader = a_loader(far, read=READ)
     batches = loader.batches(0, STEPS)
