@@ -1,4 +1,5 @@
 import dataclasses
+import resource
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -6,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from avdata.encoders.spec import ClipShape, VideoSpec
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
 from avdata.trainer.data.config import MixConfig, ReadConfig
 from avdata.trainer.data.feed import Feed
+from avdata.trainer.data.stream import ShardStream
 from avdata.trainer.loader import Loader, padded
 from tests.trainer.data.loaders import (
     STRICT,
@@ -21,6 +24,8 @@ from tests.trainer.data.loaders import (
     tensors,
     write,
 )
+from tests.trainer.shards import write_buckets
+from tests.trainer.tiny import SPECS
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +203,23 @@ def test_memory_is_used_again_however_long_it_goes_on(dataset: Dataset) -> None:
     for _ in loader.batches(0, 60):
         pass
     assert loader.feed.ring.num_blocks <= 2 * (2 + 2)
+
+
+def test_memory_does_not_grow_over_epochs(tmp_path: Path) -> None:
+    specs = dataclasses.replace(SPECS, video=VideoSpec("v", "0", channels=48))
+    large = ClipShape(num_frames=33, fps=16, height=256, width=256)
+    stream = ShardStream(write_buckets(tmp_path, [(7, large)], specs).root, batch_size=4)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    for number in range(40):
+        for _ in stream:
+            pass
+        if number == 5:
+            before = resident()
+    read = stream.source.counters.snapshot()["bytes"]
+    assert resident() - before < 0.2 * read
 
 
 def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -> None:

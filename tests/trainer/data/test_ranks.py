@@ -34,6 +34,7 @@ def start(dataset: Dataset, store: Path, world: int) -> Ranks:
     ]
 
 
+@pytest.mark.timeout(900)  # Python starts six times.
 def test_processes_take_equal_steps_and_each_sample_once_an_epoch_also_after_a_crash(
     dataset: Dataset, tmp_path: Path
 ) -> None:
