@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from avdata.errors import CorruptShard, RunError
@@ -21,7 +21,7 @@ class Attempts:
 
     count: int = 8
     on_retry: Callable[[], None] = lambda: None
-    stop: threading.Event | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
     """Ends the waiting at once, when nobody wants the bytes any more."""
 
     def __call__(self, read: Callable[[], T]) -> T:
@@ -40,7 +40,7 @@ class Attempts:
                     raise
             except Transient as error:
                 unanswered += 1
-                if unanswered >= self.count or (self.stop is not None and self.stop.is_set()):
+                if unanswered >= self.count or self.stop.is_set():
                     raise RunError(f"{error}; no answer in {unanswered} attempts") from error
                 self._pause(unanswered - 1)
             self.on_retry()
@@ -48,4 +48,4 @@ class Attempts:
     def _pause(self, number: int) -> None:
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
         # Spread, so that a thousand readers do not come back in one moment.
-        (self.stop or threading.Event()).wait(pause * random.uniform(0.75, 1.25))
+        self.stop.wait(pause * random.uniform(0.75, 1.25))

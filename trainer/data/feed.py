@@ -78,6 +78,7 @@ class Feed:
         """Those of steps `first` to `last` - 1, in order."""
         pool = ThreadPoolExecutor(self.read.threads, thread_name_prefix="reader")
         ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
+        self.reader.attempts.stop.clear()
         try:
             for step in range(first, last):
                 batch = self._begin(self.plan.batch(step))
@@ -90,6 +91,7 @@ class Feed:
             while ahead:
                 yield self._ready(ahead)
         finally:
+            self.reader.attempts.stop.set()  # Nobody wants what is still being waited for.
             pool.shutdown(cancel_futures=True)
 
     def _ready(self, ahead: deque[tuple[HostBatch, list[Future[None]]]]) -> HostBatch:

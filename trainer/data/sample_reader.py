@@ -95,7 +95,8 @@ class SampleReader:
     def __init__(
         self, store: Store, attempts: Attempts, counters: Counters, cache: RangeCache | None = None
     ) -> None:
-        self._store, self._attempts, self._counters = store, attempts, counters
+        self._store, self._counters = store, counters
+        self.attempts = attempts
         self._cache = cache
         self._threads = threading.local()
         self._headers: set[tuple[bytes, tuple[int, ...]]] = set()
@@ -109,7 +110,7 @@ class SampleReader:
         began = time.perf_counter()
         ranges, checks, lengths = _layout(sample, seat, _Scratch(self._threads))
         if not self._from_cache(sample, ranges, checks):
-            self._attempts(lambda: self._from_store(sample, ranges, checks))
+            self.attempts(lambda: self._from_store(sample, ranges, checks))
         num_bytes = sum(part.length for part in sample.parts)
         self._counters.read(num_bytes, time.perf_counter() - began)
         return lengths

@@ -3,6 +3,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,20 @@ def test_a_store_that_never_answers_stops_the_run_and_is_no_damage(dataset: Data
         list(loader.batches(0, 1))
     assert not isinstance(caught.value, CorruptShard)
     assert loader.metrics()["substitutes"] == 0
+
+
+def test_nobody_waits_for_a_silent_store_once_the_batches_are_not_wanted(
+    dataset: Dataset,
+) -> None:
+    loader = shaky(dataset, "silent", 10**9, dataclasses.replace(STRICT, attempts=9, ahead=0))
+    batches = loader.batches(0, 1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, batches)
+        while loader.metrics()["retries"] == 0:
+            assert not waiting.done()
+        loader.feed.reader.attempts.stop.set()
+        with pytest.raises(RunError, match=r"no answer in [1-4] attempts"):
+            waiting.result()
 
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
