@@ -65,6 +65,7 @@ def _read(root: Path) -> int:
     readers: dict[str, tuple[str, Callable[[Path], Found]]] = {
         "wids": ("wids", _wids),
         "Energon, in order": ("megatron-energon", _energon),
+        "Energon, by its own prepare": ("megatron-energon", _energon_prepared),
         "Energon, by key": ("megatron-energon", _energon_by_key),
         "DALI": ("nvidia-dali-cuda120", _dali),
         "webshart": ("webshart", _webshart),
@@ -157,6 +158,20 @@ def _energon(root: Path) -> Found:
             for sample in batch:
                 for name, value in sample.members.items():
                     yield sample.__key__, name, value
+
+
+def _energon_prepared(root: Path) -> Found:
+    """The tars alone, prepared by Energon's own command."""
+    with tempfile.TemporaryDirectory() as folder:
+        for tar in root.glob("*/*.tar"):
+            bare = Path(folder) / tar.relative_to(root)
+            bare.parent.mkdir(exist_ok=True)
+            bare.symlink_to(tar)
+        parts = [x for one in SPLITS for x in ("--split-parts", rf"{one}:.*/{one}-.*\.tar")]
+        command = [Path(sys.executable).with_name("energon"), "prepare", "--non-interactive"]
+        kind = ["--sample-type", "CrudeWebdataset", folder]
+        subprocess.run([*command, *parts, *kind], check=True, stdout=subprocess.DEVNULL)
+        yield from _energon(Path(folder))
 
 
 def _energon_by_key(root: Path) -> Found:

@@ -139,12 +139,16 @@ def verify(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make lost indices again from the tars.")
     ] = False,
+    again: Annotated[
+        int,
+        typer.Option(min=0, help="Encode so many samples again from their sources and compare."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Checks a manifest or shards: digests, counts, shapes, finite values, identity."""
     from avdata.jobs.verify import verify
 
-    counts = verify(path, rebuild)
+    counts = verify(path, rebuild, again)
     result = Result(as_json)
     result.line(", ".join(f"{name}: {count}" for name, count in counts.items()))
     result.end(counts)

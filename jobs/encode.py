@@ -187,7 +187,9 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
         done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
     todo = [{"shard": plan.name} for plan, ready in zip(plans, done, strict=True) if not ready]
     if todo:
-        answers = stream(engine or Engine(), lambda: EncodeShard(root, out, config), todo)
+        gpu = usable(config.device).type == "cuda"
+        work = partial(EncodeShard, root, out, config)
+        answers = stream(engine or Engine(), work, todo, on_gpu=gpu)
         with progress("encode", len(plans), len(plans) - len(todo)) as advance:
             for answer in answers:
                 advance(answer["shard"])

@@ -27,7 +27,7 @@ class Engine:
     address: str | None = None
     """A Ray cluster to join; None starts a Ray of our own on this machine."""
     workers: int | None = None
-    """Items at once; None is one a core of this machine."""
+    """Items at once; None is one a core of this machine, or one a GPU of the cluster."""
 
     def num_workers(self) -> int:
         """Items at once."""
@@ -42,9 +42,14 @@ class Worker(Protocol):
 
 
 def stream(
-    engine: Engine, make: Callable[[], Worker], items: Iterable[dict[str, Any]]
+    engine: Engine,
+    make: Callable[[], Worker],
+    items: Iterable[dict[str, Any]],
+    *,
+    on_gpu: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """The answers, in whatever order they come; Ray Data keeps the workers fed.
+    """The answers, in whatever order they come; Ray Data keeps the workers fed, each with a GPU of
+    its own if they are to have one.
 
     An exception of a worker ends the stream: workers turn data errors into answers themselves.
     """
@@ -65,16 +70,27 @@ def stream(
                 except AvdataError as error:  # Ray would wrap it in its own.
                     return {"answer": None, "error": pickle.dumps(error)}
 
-        items, size = iter(items), max(WINDOW, WINDOW_PER_WORKER * engine.num_workers())
+        workers = _on_gpus(engine) if on_gpu else engine.num_workers()
+        items, size = iter(items), max(WINDOW, WINDOW_PER_WORKER * workers)
         while window := list(itertools.islice(items, size)):
             # One block an item: an answer is there as soon as it can be, no item waits for others.
             data = ray.data.from_items(window, override_num_blocks=len(window))
-            compute = ray.data.ActorPoolStrategy(size=min(engine.num_workers(), len(window)))
-            answers = data.map(cast(Any, Actor), compute=compute, num_cpus=1)
+            compute = ray.data.ActorPoolStrategy(size=min(workers, len(window)))
+            answers = data.map(cast(Any, Actor), compute=compute, num_cpus=1, num_gpus=int(on_gpu))
             for row in _rows(answers):
                 if row["error"] is not None:
                     raise pickle.loads(row["error"])
                 yield row["answer"]
+
+
+def _on_gpus(engine: Engine) -> int:
+    """Items at once; Ray would wait for ever for a GPU that is not there."""
+    import ray
+
+    count = int(cast(Any, ray).cluster_resources().get("GPU", 0))
+    if count == 0:
+        raise UsageError("Ray has no GPU to give; set device=cpu, or join a cluster by --address")
+    return min(engine.workers or count, count)
 
 
 def _rows(answers: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (a Ray dataset)

@@ -28,15 +28,25 @@ def shards_section(root: Path, anchor: str) -> Section:
 
 def _overview(dataset: Dataset) -> Markup:
     clip, samples = dataset.clip, sum(one["num_samples"] for one in dataset.shards)
+    seconds = sum(
+        one["num_samples"] * dataset.buckets[one["bucket"]].seconds for one in dataset.shards
+    )
+    lengths = sorted({shape.seconds for shape in dataset.buckets.values()})
     num_bytes = sum(one["size_bytes"] for one in dataset.shards)
     return elements.tiles(
         [
             ("Samples", f"{samples:,}", f"in {units.plural(len(dataset.shards), 'shard')}"),
-            ("Time", units.duration(samples * clip.seconds), f"{clip.seconds:.2f} s a sample"),
+            (
+                "Time",
+                units.duration(seconds),
+                f"{' or '.join(f'{one:.2f}' for one in lengths)} s a sample",
+            ),
             ("Size", units.size(num_bytes), f"{units.size(num_bytes / max(1, samples))} a sample"),
             (
                 "Clip",
-                f"{clip.num_frames} x {clip.height} x {clip.width}",
+                f"{len(dataset.buckets)} shapes"
+                if len(dataset.buckets) > 1
+                else f"{clip.num_frames} x {clip.height} x {clip.width}",
                 f"frames at {clip.fps}/s, sound at {clip.sample_rate:,} Hz",
             ),
         ]

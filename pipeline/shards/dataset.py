@@ -51,13 +51,15 @@ class Dataset:
     """Of specs, clip shapes and all indices: of what is trained on, not of how it came to be."""
     provenance: dict[str, Any]
     shards: list[dict[str, Any]]
+    failed: dict[str, list[dict[str, str]]]
+    """By shard, also by those that came out empty and are not listed: `FailedClip`s."""
     encoding_digest: str = ""
     """Of clip shape and encoders, where dataset.json has it once for all shards."""
 
     @property
     def num_failed(self) -> int:
         """Clips that were planned and could not be decoded."""
-        return sum(len(shard.get("failed", ())) for shard in self.shards)
+        return sum(map(len, self.failed.values()))
 
     def encoding_of(self, shard: dict[str, Any]) -> str:
         """What the index of a listed shard must repeat."""
@@ -117,6 +119,7 @@ def describe_dataset(root: Path) -> Dataset:
         digest=storage.digest_json([plain["specs"], plain["clip"], plain["shards"]]),
         provenance=plain["provenance"],
         shards=plain["shards"],
+        failed=plain.get("failed", {}),
         encoding_digest=plain.get("encoding_digest", ""),
     )
 

@@ -78,7 +78,7 @@ def rebuild_indices(root: Path) -> list[str]:
         if digest(path) == wanted:
             continue
         encoding = shard.get("encoding_digest", plain.get("encoding_digest", ""))
-        failed = [FailedClip(**one) for one in shard.get("failed", ())]
+        failed = [FailedClip(**one) for one in plain.get("failed", {}).get(shard["name"], ())]
         plan = shard.get("plan_digest", "")
         index = rebuild_index(root, shard["name"], plan, encoding, failed)
         with storage.committed(path) as temporary:

@@ -105,9 +105,10 @@ def write_dataset(
     """
     with ThreadPoolExecutor(THREADS) as pool:
         listed = list(pool.map(partial(_listed, root), plans))
-    shards = [shard for shard in listed if shard["num_samples"] > 0]
+    shards = [shard for shard, _ in listed if shard["num_samples"] > 0]
+    failed = {shard["name"]: lost for shard, lost in listed if lost}
     if not shards:
-        lost = sum(len(shard["failed"]) for shard in listed)
+        lost = sum(map(len, failed.values()))
         raise YieldCollapsed(f"{root}: none of {lost} clips could be decoded; see *.index.json")
     shapes = {plan.bucket: dataclasses.asdict(plan.shape) for plan in plans}
     named = {shard["bucket"] for shard in shards}
@@ -120,6 +121,7 @@ def write_dataset(
             "clip": shapes[shards[0]["bucket"]],
             "buckets": {name: shape for name, shape in shapes.items() if name in named},
             "shards": shards,
+            "failed": failed,
             "provenance": provenance,
         },
     )
@@ -130,11 +132,12 @@ def write_dataset(
             remove_exports(root, name)
 
 
-def _listed(root: Path, plan: ShardPlan) -> dict[str, Any]:
+def _listed(root: Path, plan: ShardPlan) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What dataset.json says of a shard, and of its clips that failed."""
     if not is_done(root, plan):
         raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
     index = read_index(index_path(root, plan.name))
-    return {
+    shard = {
         "name": plan.name,
         "split": plan.split,
         "bucket": plan.bucket,
@@ -142,9 +145,9 @@ def _listed(root: Path, plan: ShardPlan) -> dict[str, Any]:
         "size_bytes": index.size_bytes,
         "plan_digest": index.plan_digest,
         "encoding_digest": index.encoding_digest,
-        "failed": [dataclasses.asdict(one) for one in index.failed],
         "index_digest": storage.digest_file(index_path(root, plan.name)),
     }
+    return shard, [dataclasses.asdict(one) for one in index.failed]
 
 
 def _shard_names(root: Path) -> set[str]:

@@ -73,5 +73,5 @@ def run(command: str, *options: object) -> int:
         return int(stop.code or 0)
 
 
-def encode(manifest: Path, out: Path, *options: str) -> int:
+def encode(manifest: Path, out: Path | str, *options: str) -> int:
     return run("encode", manifest, "--out", out, "--inline", *options)

@@ -1,11 +1,12 @@
 """Turned pictures, by files whose header says so."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from avdata.pipeline.media.geometry import quarter_turns
+from avdata.pipeline.media.geometry import Fit, Place, fitted, quarter_turns
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SourceStream, opened
 from tests.pipeline.media import textured, times_at, write_movie
@@ -44,3 +45,60 @@ def test_a_turned_film_is_shown_upright_and_whole(tmp_path: Path, degrees: int) 
     assert np.abs(picture.luma.astype(int) - wanted).mean() < 2
     assert picture.rgb(*wanted.shape).shape == (*wanted.shape, 3)
     assert quarter_turns(picture.frame) == -round(degrees / 90) % 4
+
+
+def halves(path: Path, height: int, width: int) -> Picture:
+    """Top left dark, bottom right bright, in a picture of this size."""
+    picture = np.full((height, width, 3), 128, np.uint8)
+    picture[: height // 4, : width // 4] = 40
+    picture[-(height // 4) :, -(width // 4) :] = 220
+    write_movie(path, [picture] * 4, times_at(24, 4))
+    return first(path)
+
+
+How = Literal["crop", "pad", "stretch"]
+Size = tuple[int, int]
+SHAPES: list[Size] = [(64, 96), (96, 64), (64, 64), (32, 128)]
+
+
+@pytest.mark.parametrize("how", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("shown", SHAPES)
+def test_every_fit_gives_the_size_and_a_picture_of_that_shape_whole(
+    tmp_path: Path,
+    how: Literal["crop", "pad", "stretch"],
+    size: tuple[int, int],
+    shown: tuple[int, int],
+) -> None:
+    frame = halves(tmp_path / "a.mp4", *shown).frame
+    found = fitted(frame, 1.0, *size, Fit(how)).astype(int)
+    assert found.shape == (*size, 3)
+    if size[0] * shown[1] == size[1] * shown[0]:
+        assert np.abs(found - fitted(frame, 1.0, *size, Fit("stretch"))).max() <= 1
+    black = (found.max(axis=2) < 16).mean()
+    covered = min(size[0] / shown[0], size[1] / shown[1]) ** 2 * shown[0] * shown[1]
+    share = 1 - covered / (size[0] * size[1]) if how == "pad" else 0.0
+    assert black == pytest.approx(share, abs=0.05)
+    if how != "crop":  # All of the picture is there.
+        lit = found[found.max(axis=2) >= 16]
+        assert lit.min() < 70
+        assert lit.max() > 190
+
+
+@pytest.mark.parametrize(("at", "dark", "bright"), [("start", True, False), ("end", False, True)])
+@pytest.mark.parametrize(("shown", "size"), [((64, 128), (64, 64)), ((128, 64), (64, 64))])
+def test_a_cut_leaves_the_part_asked_for(
+    tmp_path: Path,
+    at: Place,
+    dark: bool,
+    bright: bool,
+    shown: tuple[int, int],
+    size: tuple[int, int],
+) -> None:
+    frame = halves(tmp_path / "a.mp4", *shown).frame
+    found = fitted(frame, 1.0, *size, Fit("crop", at))
+    assert (found.min() < 70, found.max() > 190) == (dark, bright)
+    padded = fitted(frame, 1.0, *size, Fit("pad", at)).max(axis=2) >= 16
+    rows, columns = np.flatnonzero(padded.any(axis=1)), np.flatnonzero(padded.any(axis=0))
+    edge = (rows[0], columns[0]) if at == "start" else (rows[-1] - 63, columns[-1] - 63)
+    assert edge == (0, 0)

@@ -1,0 +1,100 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avdata.encoders.choice import EncodersConfig
+from avdata.encoders.spec import ClipShape
+from avdata.errors import SpecMismatch
+from avdata.pipeline.media.geometry import CENTER_CROP
+from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.encode import clip_media, encode_clips
+from avdata.pipeline.shards.identity import Identity, check_identity
+from avdata.pipeline.shards.plan import PlanSettings, plan_shards
+from avdata.pipeline.shards.sample import EncodedSample
+from avdata.pipeline.shards.writer import write_dataset, write_shard
+from avdata.pipeline.sources.copies import LocalCopies
+from tests.pipeline.clips import CAPTIONS, a_clip
+from tests.pipeline.media import Sound, clicks, textured, times_at, write_movie
+
+SHAPE = ClipShape(num_frames=17, height=64, width=96)
+ENCODERS = EncodersConfig().open(torch.device("cpu"))
+Change = Callable[[list[EncodedSample]], list[EncodedSample]]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """Of four films, none like another."""
+    made, folder = [], tmp_path_factory.mktemp("films")
+    for k in range(4):
+        pictures = [np.roll(textured(k, 64, 96), 2 * n, axis=1) for n in range(36)]
+        path = folder / f"{k}.mp4"
+        write_movie(path, pictures, times_at(24, 36), Sound(clicks([0.2 + 0.2 * k], 1.5)))
+        clip = a_clip(str(path))
+        source = dataclasses.replace(clip.source, uri=str(path), uris=[str(path)])
+        source = dataclasses.replace(source, size_bytes=path.stat().st_size)
+        said = dataclasses.replace(CAPTIONS, video=f"film {k} of {'abcd'[k]}", audio=f"click {k}")
+        made.append(dataclasses.replace(clip, source=source, captions=said))
+    return made
+
+
+def encoded(root: Path, clips: list[Clip], change: Change = list) -> Dataset:
+    (plan,) = plan_shards(clips, lambda _: SHAPE, PlanSettings(val_fraction=0))
+    media = [clip_media(clip, SHAPE, LocalCopies(1.0)) for clip in plan.clips]
+    samples = encode_clips(plan.clips, media, SHAPE, ENCODERS)
+    write_shard(root, plan, change([one for one in samples if isinstance(one, EncodedSample)]))
+    write_dataset(root, ENCODERS.specs, [plan], {})
+    return open_dataset(root)
+
+
+def checked(dataset: Dataset, count: int = 4) -> Identity:
+    return check_identity(dataset, ENCODERS, CENTER_CROP, count)
+
+
+def test_true_pairs_are_nearer_than_any_other(tmp_path: Path, clips: list[Clip]) -> None:
+    found = checked(encoded(tmp_path, clips))
+    assert (found.num_compared, found.num_without_source, found.problems) == (4, 0, [])
+
+
+@pytest.mark.parametrize("role", ["video", "audio", "video_text", "audio_text"])
+def test_what_was_swapped_before_it_was_written_is_named(
+    tmp_path: Path, clips: list[Clip], role: str
+) -> None:
+    def swapped(samples: list[EncodedSample]) -> list[EncodedSample]:
+        one, other, *rest = samples
+        return [
+            dataclasses.replace(one, **{role: getattr(other, role)}),
+            dataclasses.replace(other, **{role: getattr(one, role)}),
+            *rest,
+        ]
+
+    dataset = encoded(tmp_path, clips, swapped)
+    one, other = (entry.key for entry in dataset.samples("train")[:2])
+    said = {problem.key: problem.what for problem in checked(dataset).problems}
+    assert said == {
+        one: f"{role}.npy: nearer to that of clip {other}",
+        other: f"{role}.npy: nearer to that of clip {one}",
+    }
+
+
+def test_a_source_that_is_gone_is_counted(tmp_path: Path, clips: list[Clip]) -> None:
+    path = Path(clips[0].source.uri)
+    dataset = encoded(tmp_path, clips)
+    away = path.rename(path.with_suffix(".away"))
+    try:
+        found = checked(dataset)
+    finally:
+        away.rename(path)
+    assert (found.num_compared, found.num_without_source, found.problems) == (4, 1, [])
+
+
+def test_another_encoder_is_refused(tmp_path: Path, clips: list[Clip]) -> None:
+    dataset = encoded(tmp_path, clips)
+    video = dataclasses.replace(dataset.specs.video, digest="of other weights")
+    other = dataclasses.replace(dataset, specs=dataclasses.replace(dataset.specs, video=video))
+    with pytest.raises(SpecMismatch, match="video encoder digest"):
+        checked(other)
