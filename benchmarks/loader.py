@@ -147,6 +147,9 @@ def _table(size: str, found: dict[tuple[str, int], list[dict[str, float]]]) -> N
         "| CPU s/GB | first batch, s |\n|---|---|---|---|---|---|---|---|\n"
     )
     for place, lines in found.items():
+        if not all(line["first_s"] for line in lines):
+            sys.stdout.write(f"| {place[0]} | {place[1]} | failed or no end | | | | | |\n")
+            continue
         speeds = [line["gb_per_s"] for line in lines]
         cells = [
             place[0],

@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import chain
+from itertools import chain, combinations
 
 import numpy as np
 import pytest
@@ -181,6 +181,9 @@ def test_epochs_and_seeds_give_other_orders() -> None:
     plan = Plan(two_buckets(), seed=0)
     orders = [epoch(plan, 0), epoch(plan, 1), epoch(Plan(two_buckets(), 1), 0)]
     assert len({tuple(real(one)) for one in orders}) == 3
+    # Not only the order of the batches: their company, too.
+    company = [{frozenset(batch.rows.tolist()) for batch in one} for one in orders]
+    assert all(not one & other for one, other in combinations(company, 2))
 
 
 def test_batches_of_different_buckets_are_mixed() -> None:
