@@ -8,7 +8,7 @@ from avdata.pipeline.shards.table import (
     Table,
     TableBuilder,
     TableShard,
-    commit_table,
+    committed_table,
     map_table,
     table_folder,
 )
@@ -28,14 +28,25 @@ def open_table(dataset: Dataset) -> Table:
         raise UsageError(f"{dataset.root}: the shards have no samples to train on")
     try:
         return map_table(shards, folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         _make(dataset)
     return map_table(shards, folder)
 
 
 def _make(dataset: Dataset) -> None:
     require_indices(dataset)
-    builder = TableBuilder()
+    folder = table_folder(dataset.digest)
+    count = sum(shard["num_samples"] for shard in dataset.shards)
+    try:
+        with committed_table(folder, count) as builder:
+            _fill(builder, dataset)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be written ({error}); name a folder in AVDATA_CACHE"
+        ) from error
+
+
+def _fill(builder: TableBuilder, dataset: Dataset) -> None:
     many = len(dataset.shards) > MANY
     with progress("index", len(dataset.shards)) if many else nullcontext(_silent) as advance:
         for shard, index in dataset.indices():
@@ -46,13 +57,6 @@ def _make(dataset: Dataset) -> None:
                 )
             builder.add(index.samples)
             advance(shard["name"])
-    folder = table_folder(dataset.digest)
-    try:
-        commit_table(builder, folder)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be written ({error}); name a folder in AVDATA_CACHE"
-        ) from error
 
 
 def _silent(note: str = "", by: int = 1) -> None:

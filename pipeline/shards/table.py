@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 from numpy import ndarray
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from avdata.errors import CorruptShard
 from avdata.pipeline.shards.index import IndexedSample, Member
@@ -26,7 +27,7 @@ from avdata.pipeline.shards.sample import ARRAYS
 VERSION = 1
 MEMBERS = (*(f"{name}.npy" for name in ARRAYS), "json")
 PLACE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("digest", "<u8"), ("shape", "<i4")])
-MAX_SUBSETS = 64
+MAX_SUBSETS, KEY_BYTES = 64, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,43 +91,56 @@ class Table:
 
 
 class TableBuilder:
-    """Takes samples in order; memory is that of the arrays."""
+    """Writes samples in order into the arrays of a folder; they need not fit into memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
         self._sources: dict[str, int] = {}
         self._subsets: dict[str, int] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
-        self._parts: list[tuple[NDArray[Any], ...]] = []
+        self._first = [0]
+
+        def array(name: str, dtype: DTypeLike, *more: int) -> "np.memmap[Any, Any]":
+            path = folder / f"{name}.npy"
+            return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count, *more))
+
+        self._keys = array("keys", f"S{KEY_BYTES}")
+        self._source_numbers = array("sources", np.int32)
+        self._subset_bits = array("subsets", np.uint64)
+        self._places = array("places", PLACE, len(MEMBERS))
 
     def add(self, samples: Sequence[IndexedSample]) -> None:
         """Those of the next shard; CorruptShard for a sample that lacks a member."""
-        places = np.empty((len(samples), len(MEMBERS)), PLACE)
-        for number, sample in enumerate(samples):
-            for k, name in enumerate(MEMBERS):
-                member = sample.members.get(name)
-                if member is None:
-                    raise CorruptShard(f"{sample.key}: the index has no {name}; encode again")
-                shape = self._shapes.setdefault(tuple(member.shape), len(self._shapes))
-                places[number, k] = (member.offset, member.length, int(member.digest, 16), shape)
-        keys = np.array([sample.key.encode() for sample in samples], dtype=np.bytes_)
-        seen = self._sources
-        sources = np.array([seen.setdefault(one.source, len(seen)) for one in samples], np.int32)
-        subsets = np.array([self._bits(one.subsets) for one in samples], np.uint64)
-        self._parts.append((keys, sources, subsets, places))
+        first = self._first[-1]
+        for row, sample in enumerate(samples, first):
+            key = sample.key.encode()
+            if len(key) > KEY_BYTES:
+                raise CorruptShard(f"{sample.key}: a key of more than {KEY_BYTES} bytes")
+            self._keys[row] = key
+            self._source_numbers[row] = self._sources.setdefault(sample.source, len(self._sources))
+            self._subset_bits[row] = self._bits(sample.subsets)
+            self._places[row] = [self._place(sample, name) for name in MEMBERS]
+        self._first.append(first + len(samples))
 
-    def write(self, folder: Path) -> None:
-        """The arrays as files."""
-        names = ("keys", "sources", "subsets", "places")
-        for name, parts in zip(names, zip(*self._parts, strict=True), strict=True):
-            np.save(folder / f"{name}.npy", np.concatenate(parts))
+    def finish(self) -> None:
+        """Writes what has no fixed size."""
+        for one in (self._keys, self._source_numbers, self._subset_bits, self._places):
+            one.flush()
         found = np.array([one.encode() for one in self._sources], dtype=np.bytes_)
-        np.save(folder / "source_names.npy", found)
+        np.save(self._folder / "source_names.npy", found)
         named = {
             "shapes": [list(one) for one in self._shapes],
             "subset_names": list(self._subsets),
-            "first": np.cumsum([0, *(len(part[0]) for part in self._parts)]).tolist(),
+            "first": self._first,
         }
-        (folder / "table.json").write_text(json.dumps(named))
+        (self._folder / "table.json").write_text(json.dumps(named))
+
+    def _place(self, sample: IndexedSample, name: str) -> tuple[int, int, int, int]:
+        member = sample.members.get(name)
+        if member is None:
+            raise CorruptShard(f"{sample.key}: the index has no {name}; encode again")
+        shape = self._shapes.setdefault(tuple(member.shape), len(self._shapes))
+        return member.offset, member.length, int(member.digest, 16), shape
 
     def _bits(self, subsets: Sequence[str]) -> int:
         bits = 0
@@ -151,12 +165,18 @@ def table_folder(digest: str) -> Path:
     return cache_folder() / f"table-v{VERSION}-{digest}"
 
 
-def commit_table(builder: TableBuilder, folder: Path) -> None:
-    """Writes a table; where another process has committed it meanwhile, that one is kept."""
+@contextmanager
+def committed_table(folder: Path, count: int) -> Iterator[TableBuilder]:
+    """Takes a table of so many samples, and commits it when the block ends well.
+
+    Where another process has committed it meanwhile, that one is kept.
+    """
     temporary = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
     temporary.mkdir(parents=True)
     try:
-        builder.write(temporary)
+        builder = TableBuilder(temporary, count)
+        yield builder
+        builder.finish()
         try:
             temporary.rename(folder)
         except OSError:

@@ -27,7 +27,9 @@ def buckets_of(
     """
     spans: dict[str, Spans] = {}
     for shard, first, last in table.spans(split):
-        spans.setdefault(shard.bucket, []).append((first, last))
+        mine = spans.setdefault(shard.bucket, [])
+        joins = bool(mine) and mine[-1][1] == first  # Neighbours: one look at both.
+        mine.append((mine.pop()[0] if joins else first, last))
     _require_known("bucket", mix.only_buckets, spans)
     chosen = {name: spans[name] for name in spans if name in (mix.only_buckets or spans)}
     found = {}
