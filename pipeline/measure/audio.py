@@ -10,6 +10,7 @@ from numpy import ndarray
 from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.spectrum import LowSpectrum, low_spectrum
 from avdata.pipeline.measure.speech import speech_share, speech_track
+from avdata.pipeline.measure.strikes import Strike, strikes
 from avdata.pipeline.media.channels import ChannelSums
 from avdata.pipeline.media.sound import dbfs
 from avdata.pipeline.media.stream import ANALYSIS_RATE, SourceStream
@@ -37,6 +38,7 @@ class Heard:
     sound: Float32[ndarray, " m"]
     rate: int
     onsets_s: list[float]
+    struck: list[Strike]
     low: LowSpectrum
     speech: Float32[ndarray, " n"] | None
     channels: ChannelSums
@@ -73,10 +75,12 @@ def listened(stream: SourceStream) -> Heard | None:
     sound = stream.sound()
     if sound is None:
         return None
+    found = onsets(sound, ANALYSIS_RATE)
     return Heard(
         sound=sound,
         rate=ANALYSIS_RATE,
-        onsets_s=onsets(sound, ANALYSIS_RATE),
+        onsets_s=found,
+        struck=strikes(sound, ANALYSIS_RATE, found),
         low=low_spectrum(sound, ANALYSIS_RATE),
         speech=speech_track(sound, ANALYSIS_RATE),
         channels=stream.channel_sums(),

@@ -9,20 +9,19 @@ from numpy import ndarray
 
 LATTICE = 4
 """Every fourth value of the flow, across and down, is enough to fit four numbers."""
-TRIPOD_PIXELS, TRIPOD_SHARE = 0.1, 0.7
+TRIPOD_PIXELS, TRIPOD_SHARE = 0.025, 0.7
 """Where so much of the picture moves less than this the camera stands still."""
-NEAR_PIXELS = 0.75
+NEAR_PIXELS = 0.19
 """What lies further from the fit is no background."""
 
 
-def camera_flow(flow: Float[ndarray, "h w 2"], step: int) -> Float32[ndarray, "h w 2"] | None:
-    """A robust fit to a flow, in pixels, that was taken at every `step`th pixel; None when the
-    camera stands still, or nothing fits."""
+def camera_flow(flow: Float[ndarray, "h w 2"]) -> Float32[ndarray, "h w 2"] | None:
+    """A robust fit to a flow, in pixels; None when the camera stands still, or nothing fits."""
     height, width = flow.shape[:2]
     moved = flow[::LATTICE, ::LATTICE].reshape(-1, 2)
     if np.count_nonzero(np.abs(moved).max(axis=1) < TRIPOD_PIXELS) > TRIPOD_SHARE * len(moved):
         return None
-    x, y = _places(height, width, step)
+    x, y = places(height, width)
     points = np.stack([x[::LATTICE, ::LATTICE], y[::LATTICE, ::LATTICE]], axis=2).reshape(-1, 2)
     found, _ = cv2.estimateAffinePartial2D(
         points, points + moved, method=cv2.RANSAC, ransacReprojThreshold=NEAR_PIXELS, maxIters=200
@@ -37,11 +36,7 @@ def camera_flow(flow: Float[ndarray, "h w 2"], step: int) -> Float32[ndarray, "h
 
 
 @lru_cache(maxsize=4)
-def _places(
-    height: int, width: int, step: int
-) -> tuple[Float32[ndarray, "h w"], Float32[ndarray, "h w"]]:
+def places(height: int, width: int) -> tuple[Float32[ndarray, "h w"], Float32[ndarray, "h w"]]:
     """Columns and rows in pixels."""
-    x, y = np.meshgrid(
-        np.arange(width, dtype=np.float32) * step, np.arange(height, dtype=np.float32) * step
-    )
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return x, y

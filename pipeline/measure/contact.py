@@ -1,12 +1,15 @@
-"""Contacts: a thing in the picture changes its velocity at an onset of the sound.
+"""Contacts: a thing in the picture changes its velocity when the sound of a strike begins.
 
-Neither half is enough alone: barks and shots have onsets, a shaking hand has changes of velocity.
-An onset is a contact when, within `MATCH_SECONDS`, either
+Neither half is enough alone: footsteps beside the picture sound struck, a shaking hand changes its
+velocity. A strike is a contact when, within `MATCH_SECONDS`, a velocity changes by more than is
+usual in the second around it, what changes was moving before (a thing that only starts to move with
+the sound recoils, or is carried off), and either
 
-- one change of velocity stands out of the second around it, and what changes was moving before: a
-  thing that only starts to move with the sound recoils, or barks, or is carried off; or
-- all onsets of the shot are in lock-step with the picture (`lockstep`), this one agrees, and most
-  that do were moving before.
+- the change is large; or
+- all strikes of the shot are in lock-step with the picture (`lockstep`), this one agrees, and most
+  that do were moving before. Then a loud one need not stand out of the motion around it.
+
+What is much fainter than the loud strikes of its shot is none: the echo, the rattle after it.
 """
 
 from dataclasses import dataclass
@@ -18,34 +21,41 @@ from numpy import ndarray
 
 from avdata.pipeline.measure.lockstep import Lockstep, lockstep
 from avdata.pipeline.measure.motion import FrameMotion
+from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.record import ContactEvent
 
 MATCH_SECONDS = 0.1
 """Web video has picture and sound apart by up to this."""
 KNOWN_SECONDS = 0.06
 """The same, where the lag of the sound is known: a frame and a half at 24 fps."""
-MIN_JUMP = 0.35
+MIN_JUMP = 0.45
 """Change of velocity, in heights per second, of a cell-sized thing that counts as an impact."""
 MIN_CELL_SHARE = 0.08
 """Share of a cell that must move for its velocity to be worth reading."""
-STAND_OUT = 2.0
+STAND_OUT = 1.1
 """How far a jump must stand over the median jump of the second around it."""
+LOUD_DB, FAINT_DB = 6.0, 12.0
+"""Under the loudest quarter of the shot's strikes: half, and a quarter, of their amplitude."""
+DARK_LUMA = 16.0
+"""Mean luma, of 255, under which lights alone are seen; what they do is no motion of things."""
 FROM_REST = 0.3
 """What moved less before the jump than this share of its motion after it was at rest."""
 LOCKED_Z = 3.0
-"""Standard deviations over shuffled onsets: one chance in a thousand."""
+"""Standard deviations over shuffled strikes: one chance in a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Jumps:
-    """For each frame, the largest change of velocity of any cell since the frame before it.
+    """For each frame, the largest change of velocity of any cell since the frame before it, where
+    both are known.
 
     The flow of frame k is the velocity between k-1 and k, so a change seen at k happened about
     frame k-1.
     """
 
     size: Float[ndarray, " n"]
-    """Heights per second, weighed by the root of the share of the cell that moves."""
+    """Heights per second, weighed by the root of the share of the cell that moves, less the
+    camera's own jerk."""
     cell: Int64[ndarray, " n"]
     """Which cell."""
     speed: Float[ndarray, "n cells"]
@@ -58,47 +68,61 @@ def jumps(frames: list[FrameMotion]) -> Jumps:
     moving = np.stack([frame.moving for frame in frames])
     change = np.linalg.norm(np.diff(velocity, axis=0, prepend=velocity[:1]), axis=3)
     either = np.maximum(moving, np.concatenate([moving[:1], moving[:-1]]))
-    sized = np.where(either >= MIN_CELL_SHARE, change * np.sqrt(either), 0.0)
+    known = np.stack([frame.explained for frame in frames])
+    known &= np.concatenate([known[:1], known[:-1]])
+    sized = np.where(known & (either >= MIN_CELL_SHARE), change * np.sqrt(either), 0.0)
     flat = sized.reshape(len(frames), -1)
     speed = np.linalg.norm(velocity, axis=3) * moving
     around = np.stack([cv2.dilate(one, np.ones((5, 5))) for one in speed])
-    return Jumps(flat.max(axis=1), flat.argmax(axis=1), around.reshape(len(frames), -1))
+    largest = np.maximum(flat.max(axis=1) - _jerk(frames), 0.0)
+    return Jumps(largest, flat.argmax(axis=1), around.reshape(len(frames), -1))
+
+
+def _jerk(frames: list[FrameMotion]) -> Float[ndarray, " n"]:
+    """Change of the camera's speed, at a frame or the next: some of it stays in what moves."""
+    speed = np.array([frame.camera_speed for frame in frames])
+    change = np.abs(np.diff(speed, prepend=speed[:1]))
+    return np.maximum(change, np.r_[change[1:], 0.0])
 
 
 def contacts(
-    onsets_s: list[float],
+    strikes: list[Strike],
     times: Float[ndarray, " n"],
     frames: list[FrameMotion],
     lag_s: float | None = None,
 ) -> list[ContactEvent]:
     """The contacts of one shot, in order of time, on the clock of `times`; `lag_s` is how late its
     sound is, where that is known."""
-    if not onsets_s or len(frames) < 4:
+    if not strikes or len(frames) < 4:
         return []
     seen = jumps(frames)
     happened = np.concatenate([times[:1], times[:-1]])
-    struck_s = [onset - (lag_s or 0.0) for onset in onsets_s]
+    struck_s = [strike.t - (lag_s or 0.0) for strike in strikes]
     steps = lockstep(struck_s, times, frames)
     reach = MATCH_SECONDS if lag_s is None else KNOWN_SECONDS
+    loud_db = float(np.percentile([strike.level_db for strike in strikes], 75))
     found: dict[int, _Candidate] = {}
-    for onset, struck, step in zip(onsets_s, struck_s, steps, strict=True):
+    for strike, struck, step in zip(strikes, struck_s, steps, strict=True):
         apart = np.abs(happened - struck)
         near = np.flatnonzero(apart <= reach + 1e-9)
-        if len(near) == 0:
+        dark = any(frames[k].luma < DARK_LUMA for k in near)
+        if len(near) == 0 or dark or strike.level_db < loud_db - FAINT_DB:
             continue
         frame = int(near[np.argmax(seen.size[near])])
         size, usual = float(seen.size[frame]), float(np.median(seen.size[apart <= 1.0])) + 1e-3
         one = _Candidate(
-            onset, frame, float(apart[frame]), size / usual, step, _from_rest(seen, frame)
+            strike.t, frame, float(apart[frame]), size / usual, step, _from_rest(seen, frame)
         )
-        stands_out = one.ratio >= STAND_OUT and size >= MIN_JUMP
-        # One change is heard once, by the onset nearest to it.
-        if (one.locked or stands_out) and not (frame in found and found[frame].apart < one.apart):
+        stands_out = one.ratio >= STAND_OUT
+        loud = strike.level_db >= loud_db - LOUD_DB
+        counts = (one.locked and (stands_out or loud)) or (stands_out and size >= MIN_JUMP)
+        # One change is heard once, by the strike nearest to it.
+        if counts and not (frame in found and found[frame].apart < one.apart):
             found[frame] = one
     # In step, but most start from rest: nothing strikes, a light flashes or a gun recoils.
     locked = [one for one in found.values() if one.locked]
-    strikes = 2 * sum(not one.rested for one in locked) > len(locked)
-    kept = [one for one in found.values() if (strikes if one.locked else not one.rested)]
+    strike_it = 2 * sum(not one.rested for one in locked) > len(locked)
+    kept = [one for one in found.values() if (strike_it if one.locked else not one.rested)]
     return [
         _event(one, float(happened[one.frame]), float(seen.size[one.frame]))
         for one in sorted(kept, key=lambda one: one.onset_s)
@@ -107,7 +131,7 @@ def contacts(
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An onset with the change of velocity nearest to it that is large enough, or in step."""
+    """A strike with the largest change of velocity near it."""
 
     onset_s: float
     frame: int
@@ -129,7 +153,7 @@ def _from_rest(seen: Jumps, frame: int) -> bool:
 
 
 def _event(one: _Candidate, t_video: float, size: float) -> ContactEvent:
-    stands_out = 1 - np.exp(-one.ratio / STAND_OUT)
+    stands_out = 1 - np.exp(-one.ratio / 2)
     agrees = max(0.0, one.step.agreement) * (1 - np.exp(-max(0.0, one.step.z) / LOCKED_Z))
     return ContactEvent(
         t=one.onset_s,

@@ -6,6 +6,7 @@ from numpy import ndarray
 
 from avdata.pipeline.measure.contact import contacts, jumps
 from avdata.pipeline.measure.motion import FlowMeter, FrameMotion
+from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.measure.sync import sync
 from avdata.pipeline.record import ContactEvent, Sync
 
@@ -14,10 +15,14 @@ TRUSTED = 0.5
 
 
 def heard_and_seen(
-    spans: list[tuple[float, float]], onsets_s: list[float], meter: FlowMeter
+    spans: list[tuple[float, float]],
+    onsets_s: list[float],
+    struck: list[Strike],
+    meter: FlowMeter,
 ) -> tuple[list[ContactEvent], Sync | None]:
-    """Events in order of time, on the source's clock; nothing of one shot bears on another but the
-    lag, which is the whole source's."""
+    """Of the onsets of a sound, and of the strikes among them. Events in order of time, on the
+    source's clock; nothing of one shot bears on another but the lag, which is the whole source's.
+    """
     times = np.array(meter.times)
     shots = [(span, *_within(span, times, meter.motions)) for span in spans]
     moved = [(at, frames) for _, at, frames in shots if len(frames) >= 2]
@@ -31,7 +36,7 @@ def heard_and_seen(
     lag = apart.lag_ms / 1000 if apart is not None and trusted else None
     found = []
     for (low, high), at, frames in shots:
-        found += contacts([t for t in onsets_s if low <= t < high], at, frames, lag)
+        found += contacts([one for one in struck if low <= one.t < high], at, frames, lag)
     return found, apart
 
 

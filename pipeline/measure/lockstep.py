@@ -82,7 +82,7 @@ def _strokes(frames: list[FrameMotion], trend: int) -> Float32[ndarray, "n value
     """Momentum of every cell, compressed and without slow motion, no frame larger than a few: one
     burst of motion must not decide alone.
     """
-    momentum = np.stack([frame.velocity * frame.moving[..., None] for frame in frames])
+    momentum = np.stack([frame.momentum for frame in frames])
     flat = momentum.reshape(len(frames), -1).astype(np.float32)
     flat = np.sign(flat) * np.sqrt(np.abs(flat))
     flat = flat - cv2.blur(flat, (1, trend))

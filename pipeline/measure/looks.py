@@ -19,6 +19,7 @@ from avdata.pipeline.measure.fingerprint import (
     picture_print,
     small_picture,
 )
+from avdata.pipeline.media.stream import Picture
 
 FLAT_LUMA = 2.0
 """Spread of luma, of 255, under which there is no detail to be sharp."""
@@ -40,14 +41,15 @@ class Looker:
         self.looks: list[Look] = []
         self._small: Float32[ndarray, "rows columns"] | None = None
 
-    def add(self, t: float, luma: UInt8[ndarray, "h w"]) -> None:
-        """The frame at `t`, in seconds from the first."""
-        due = math.floor(t / PICTURE_SECONDS + 1e-6)
+    def add(self, picture: Picture) -> None:
+        """The next frame."""
+        due = math.floor(picture.t / PICTURE_SECONDS + 1e-6)
         if due < len(self.looks):
             return
         if self.looks:  # A picture held over several instants changes nothing in them.
             held = replace(self.looks[-1], print=self.looks[-1].print & ~TEMPORAL_BITS)
             self.looks += [held] * (due - len(self.looks))
+        luma = picture.luma()
         small = small_picture(luma)
         found = picture_print(small, self._small)
         self.looks.append(Look(sharpness(luma), sides(luma), found))

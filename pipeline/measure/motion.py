@@ -6,30 +6,32 @@ of what moves in it rather than the average with its still background. Units are
 second, so thresholds do not depend on size or rate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-from avdata.pipeline.measure.camera import camera_flow
+from avdata.pipeline.measure.camera import camera_flow, places
 from avdata.pipeline.media.stream import Picture
 from avdata.pipeline.record import Motion
 
 GRID_ROWS, GRID_COLUMNS = 9, 16
 MOVING_SPEED = 0.04
 """Heights per second beyond which a pixel moves; about a third of a pixel a frame at 24 fps."""
-MOVING_PIXELS = 0.35
-"""Pixels per frame under which flow is noise, whatever the rate."""
+MOVING_PIXELS = 0.09
+"""Pixels of the small picture per frame under which flow is noise, whatever the rate."""
 MIN_STEP_SECONDS = 0.028
 """Flow needs no more than 36 frames a second; frames that come sooner are left out."""
-FLOW_STEP = 4
-"""DIS at this preset solves for every fourth pixel and fills in the rest, which is left out."""
 UNCHANGED = 2
 """Change of luma, of 255, anywhere in the small picture, that is no motion."""
+EXPLAINED = 0.9
+"""Share of a cell's change that is left when the picture is moved back along the flow, from which
+the flow is an invention: light changed, or something appeared.
+"""
 STATIC_PEAK = 0.15
-LARGE = 0.175
+LARGE = 0.16
 """Labels: see `motion_label`."""
 
 
@@ -42,6 +44,17 @@ class FrameMotion:
     moving: Float[ndarray, "rows columns"]
     """Share of each cell that moves."""
     camera_speed: float
+    luma: float = 255.0
+    """Mean of the picture, 0 black to 255 white."""
+    explained: Bool[ndarray, "rows columns"] = field(
+        default_factory=lambda: np.ones((GRID_ROWS, GRID_COLUMNS), np.bool_)
+    )
+    """Whether the flow leads from one picture to the other: not where light changes."""
+
+    @property
+    def momentum(self) -> Float[ndarray, "rows columns 2"]:
+        """Velocity times what of the cell moves, where the flow explains what changed."""
+        return self.velocity * (self.moving * self.explained)[..., None]
 
 
 def still() -> FrameMotion:
@@ -61,6 +74,7 @@ class FlowMeter:
         self.motions: list[FrameMotion] = []
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setUseSpatialPropagation(False)  # A sixth faster, and small things keep theirs.
+        self._flow.setFinestScale(0)  # The small picture is the scale at which it would stop.
         self._before: Picture | None = None
 
     def add(self, picture: Picture) -> None:
@@ -72,7 +86,7 @@ class FlowMeter:
         if before is None or cv2.norm(before.small, picture.small, cv2.NORM_INF) <= UNCHANGED:
             self.motions.append(still())
         else:
-            self.motions.append(self._motion(before.luma, picture.luma, picture.t - before.t))
+            self.motions.append(self._motion(before.small, picture.small, picture.t - before.t))
 
     def cut(self, t: float) -> None:
         """A new shot begins at `t`: what differs across a cut is no motion."""
@@ -84,11 +98,10 @@ class FlowMeter:
         self, before: UInt8[ndarray, "h w"], luma: UInt8[ndarray, "h w"], seconds: float
     ) -> FrameMotion:
         height, width = luma.shape
-        found = self._flow.calc(before, luma, np.zeros((height, width, 2), np.float32))
-        size = max(1, width // FLOW_STEP), max(1, height // FLOW_STEP)
-        flow = np.asarray(cv2.resize(np.asarray(found), size, interpolation=cv2.INTER_LINEAR))
+        flow = np.asarray(self._flow.calc(before, luma, np.zeros((height, width, 2), np.float32)))
+        explains = _explains(flow, before, luma)
         heights = seconds * height
-        camera, camera_speed = camera_flow(flow, FLOW_STEP), 0.0
+        camera, camera_speed = camera_flow(flow), 0.0
         if camera is not None:
             flow = flow - camera
             camera_speed = cv2.mean(cv2.magnitude(camera[..., 0], camera[..., 1]))[0] / heights
@@ -96,13 +109,13 @@ class FlowMeter:
             MOVING_PIXELS, MOVING_SPEED * heights
         )
         velocity, share = _gather(flow / heights, moves)
-        return FrameMotion(velocity, share, camera_speed)
+        return FrameMotion(velocity, share, camera_speed, cv2.mean(luma)[0], explains)
 
 
 def motion(frames: list[FrameMotion]) -> Motion:
     """The clip's numbers from its frames' (at least one)."""
     speed = np.array([np.linalg.norm(frame.velocity, axis=2) for frame in frames])
-    moving = np.array([frame.moving for frame in frames])
+    moving = np.array([frame.moving * frame.explained for frame in frames])
     return Motion(
         mean=float((speed * moving).mean()),
         peak=float(np.percentile((speed * np.sqrt(moving)).max(axis=(1, 2)), 95)),
@@ -120,6 +133,22 @@ def motion_label(measured: Motion) -> str:
     if np.sqrt(measured.mean * measured.peak) > LARGE:
         return "large"
     return "small"
+
+
+def _explains(
+    flow: Float[ndarray, "h w 2"], before: UInt8[ndarray, "h w"], luma: UInt8[ndarray, "h w"]
+) -> Bool[ndarray, "rows columns"]:
+    """In which cells the flow leads from one picture to the other."""
+    x, y = places(*luma.shape)
+    back = cv2.remap(
+        luma, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    changes = np.dstack([cv2.absdiff(before, back), cv2.absdiff(before, luma)]).astype(np.float32)
+    cells = cv2.resize(changes, (GRID_COLUMNS, GRID_ROWS), interpolation=cv2.INTER_AREA)
+    explains: Bool[ndarray, "rows columns"] = cells[..., 0] <= EXPLAINED * np.maximum(
+        cells[..., 1], 1.0
+    )
+    return explains
 
 
 def _gather(

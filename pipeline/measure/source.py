@@ -33,7 +33,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Sourc
 
 T = TypeVar("T")
 
-VERSION = 4
+VERSION = 5
 """Raise when a measurement changes; every part made before is then made again."""
 DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
 """Flags that explain why a source is too short, the likeliest first."""
@@ -126,16 +126,16 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         exposures.append(frame_exposure(picture, before))
         meter.add(picture)
         finder.add(picture)
-        looker.add(picture.t, picture.luma)
+        looker.add(picture)
         before = picture
     heard, times = listened(stream), stream.times
-    onsets_s = [] if heard is None else heard.onsets_s
+    onsets_s, struck = ([], []) if heard is None else (heard.onsets_s, heard.struck)
     transitions = finder.finish()
     for cut in (one.end for one in transitions):
         meter.cut(times[cut])
         exposures[cut] = replace(exposures[cut], change=np.inf)
     spans = shots(times.tolist(), stream.end, transitions)
-    events, sync = heard_and_seen(spans, onsets_s, meter)
+    events, sync = heard_and_seen(spans, onsets_s, struck, meter)
     return _Tracks(
         times=times,
         exposures=exposures,

@@ -39,7 +39,7 @@ def frame_exposure(picture: Picture, before: Picture | None) -> FrameExposure:
     if before is not None:
         apart = cv2.absdiff(picture.small, before.small).astype(np.float32)
         change = float(cv2.resize(apart, CELLS, interpolation=cv2.INTER_AREA).max()) / 255
-    mean, spread = cv2.meanStdDev(picture.luma)
+    mean, spread = cv2.meanStdDev(picture.small)
     return FrameExposure(mean.item() / 255, spread.item() / 255, change)
 
 

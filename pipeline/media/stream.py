@@ -20,13 +20,15 @@ from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded
 from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
 from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
-from avdata.pipeline.media.luma import scaled_luma, shrunk
+from avdata.pipeline.media.luma import scaled_luma
 from avdata.pipeline.media.priming import SoundStart
 from avdata.pipeline.media.sound import SoundTrack
 from avdata.pipeline.record import Media
 
 ANALYSIS_RATE = 44_100
 ANALYSIS_LONGER_SIDE = 320
+SMALLER = 4
+"""By how much smaller the picture is that every frame is measured by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +36,21 @@ class Picture:
     """One frame."""
 
     t: float
-    luma: NDArray[np.uint8]
-    """(h, w) upright at analysis size, 0 black to 255 white."""
     small: NDArray[np.uint8]
-    """(h / 4, w / 4) of the same: means over blocks, with less noise."""
+    """(h / 4, w / 4) luma, upright, 0 black to 255 white, of analysis size (h, w)."""
     frame: av.VideoFrame
+    size: tuple[int, int]
+    """(h, w) of analysis."""
 
     @classmethod
-    def of(cls, t: float, frame: av.VideoFrame, height: int, width: int) -> "Picture":
-        """Of a decoded frame, at analysis size."""
-        luma = scaled_luma(frame, height, width)
-        return cls(t, luma, shrunk(luma, max(1, height // 4), max(1, width // 4)), frame)
+    def of(cls, t: float, frame: av.VideoFrame, size: tuple[int, int]) -> "Picture":
+        """Of a decoded frame and its analysis size."""
+        height, width = (max(1, side // SMALLER) for side in size)
+        return cls(t, scaled_luma(frame, height, width), frame, size)
+
+    def luma(self) -> NDArray[np.uint8]:
+        """(h, w) upright at analysis size; made when asked for, like `rgb`."""
+        return scaled_luma(self.frame, *self.size)
 
     def rgb(self, height: int, width: int) -> NDArray[np.uint8]:
         """(height, width, 3) upright; made when asked for, as it costs more than the luma."""
@@ -191,7 +197,7 @@ class SourceStream:
         if t > self._limits.max_seconds:
             raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
         try:
-            picture = Picture.of(t, frame, *self._size)
+            picture = Picture.of(t, frame, self._size)
         except av.error.FFmpegError:  # A format that its scaler does not know, by damage.
             self._count_error()
             return

@@ -83,7 +83,7 @@ def number_in(image: Image) -> int:
 def picture(t: float, image: Image) -> Picture:
     """As a stream gives it, at the image's own size."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    return Picture.of(t, frame, *image.shape[:2])
+    return Picture.of(t, frame, image.shape[:2])
 
 
 def plain(level: int, height: int = HEIGHT, width: int = WIDTH) -> Image:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from avdata.pipeline.measure.contact import contacts
 from avdata.pipeline.measure.lockstep import lockstep
 from avdata.pipeline.measure.motion import FrameMotion
 from avdata.pipeline.measure.source import IngestConfig, measure_source
+from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.record import Clip
 from tests.pipeline.media import (
     Image,
@@ -30,6 +32,11 @@ def measured(path: Path, pictures: list[Image], sound: Sound) -> list[Clip]:
     return measure_source(path, "uri", CONFIG)
 
 
+def struck(*times_s: float) -> list[Strike]:
+    """Strikes of one loudness."""
+    return [Strike(t, -10.0) for t in times_s]
+
+
 def moving(*velocities: float) -> list[FrameMotion]:
     """A thing in one cell, by its velocity in every frame."""
     frames = []
@@ -45,35 +52,56 @@ TIMES = np.arange(48) / 24
 
 
 def test_a_contact_needs_a_change_of_velocity_and_an_onset() -> None:
-    (event,) = contacts([1.0], TIMES, BOUNCE)
+    (event,) = contacts(struck(1.0), TIMES, BOUNCE)
     assert event.t_audio == 1.0
     assert event.t_video == pytest.approx(23 / 24)  # Seen between the flows of frames 23 and 24.
     assert 0 < event.confidence <= 1
     assert contacts([], TIMES, BOUNCE) == []
-    assert contacts([0.5, 1.5], TIMES, BOUNCE) == []
-    assert contacts([1.0], TIMES, moving(*[1.0] * 48)) == []
+    assert contacts(struck(0.5, 1.5), TIMES, BOUNCE) == []
+    assert contacts(struck(1.0), TIMES, moving(*[1.0] * 48)) == []
+
+
+def test_a_strike_far_fainter_than_those_around_it_is_none() -> None:
+    loud = [Strike(t, -10.0) for t in (0.3, 0.6, 1.6)]
+    near, far = ([*loud, Strike(1.0, level)] for level in (-20.0, -30.0))
+    assert [event.t for event in contacts(near, TIMES, BOUNCE)] == [1.0]
+    assert contacts(far, TIMES, BOUNCE) == []
+
+
+def test_in_the_dark_and_where_the_flow_explains_nothing_no_thing_is_seen_to_move() -> None:
+    dark = [replace(frame, luma=10.0) for frame in BOUNCE]
+    invented = [replace(frame, explained=np.zeros((9, 16), np.bool_)) for frame in BOUNCE]
+    assert contacts(struck(1.0), TIMES, dark) == []
+    assert contacts(struck(1.0), TIMES, invented) == []
+
+
+def test_what_the_jerk_of_a_camera_leaves_is_no_contact() -> None:
+    jerked = [replace(one, camera_speed=3.0 if k == 24 else 0.0) for k, one in enumerate(BOUNCE)]
+    steady = [replace(one, camera_speed=3.0) for one in BOUNCE]
+    assert contacts(struck(1.0), TIMES, jerked) == []
+    assert len(contacts(struck(1.0), TIMES, steady)) == 1
 
 
 def test_a_thing_that_starts_from_rest_with_the_sound_was_not_struck_in_the_picture() -> None:
-    assert contacts([1.0], TIMES, moving(*[0.0] * 24, *[1.0] * 24)) == []
-    assert len(contacts([1.0], TIMES, moving(*[1.0] * 24, *[0.0] * 24))) == 1
+    assert contacts(struck(1.0), TIMES, moving(*[0.0] * 24, *[1.0] * 24)) == []
+    assert len(contacts(struck(1.0), TIMES, moving(*[1.0] * 24, *[0.0] * 24))) == 1
 
 
 @pytest.mark.parametrize("others", [[0.9], [1.02], [0.9, 1.02]])
 def test_one_change_serves_the_onset_nearest_to_it(others: list[float]) -> None:
     """The change is at 23 / 24 s."""
-    (event,) = contacts(sorted([0.96, *others]), TIMES, BOUNCE)
+    (event,) = contacts(struck(*sorted([0.96, *others])), TIMES, BOUNCE)
     assert event.t_audio == 0.96
 
 
 def strokes(hits_s: list[float], seconds: float) -> list[FrameMotion]:
-    """Weak strokes at these times, in one cell, under stronger random motion in all others."""
+    """Weak strokes at these times, in one cell, under as much random motion in all others."""
     random = np.random.default_rng(0)
     frames = []
     for time in np.arange(round(seconds * 24)) / 24:
-        grid = random.normal(0, 0.3, (9, 16, 2)).astype(np.float32)
+        grid = random.normal(0, 0.12, (9, 16, 2)).astype(np.float32)
         since = min((time - hit for hit in hits_s), key=abs)
-        grid[4, 8, 1] += 1.0 if -0.1 < since < 0 else -0.6 if 0 <= since < 0.1 else 0.0
+        grid[4, 8, 1] += 0.4 if -0.1 < since < 0 else -0.24 if 0 <= since < 0.1 else 0.0
         frames.append(FrameMotion(grid, np.full((9, 16), 0.3, np.float32), 0.0))
     return frames
 
@@ -83,10 +111,10 @@ def test_strokes_too_weak_to_stand_out_alone_are_found_by_their_common_step() ->
     hits = np.cumsum(random.uniform(0.3, 0.7, 30)).tolist()
     times = np.arange(round(24 * (hits[-1] + 1))) / 24
     frames = strokes(hits, hits[-1] + 1)
-    found = {event.t_audio for event in contacts(hits, times, frames)}
+    found = {event.t_audio for event in contacts(struck(*hits), times, frames)}
     assert len(found) >= 0.9 * len(hits)
     elsewhere = np.cumsum(random.uniform(0.3, 0.7, 28)).tolist()
-    assert len(contacts(elsewhere, times, frames)) <= 0.2 * len(elsewhere)
+    assert len(contacts(struck(*elsewhere), times, frames)) <= 0.2 * len(elsewhere)
 
 
 def flashes(hits_s: list[float], seconds: float) -> list[FrameMotion]:
@@ -105,7 +133,7 @@ def test_what_starts_from_rest_with_every_sound_is_struck_by_nothing() -> None:
     frames = flashes(hits, hits[-1] + 1)
     times = np.arange(len(frames)) / 24
     assert lockstep(hits, times, frames)[0].z > 3
-    assert contacts(hits, times, frames) == []
+    assert contacts(struck(*hits), times, frames) == []
 
 
 def test_lockstep_answers_every_onset_and_always_the_same() -> None:

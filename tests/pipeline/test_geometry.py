@@ -37,12 +37,12 @@ def first(path: Path) -> Picture:
 
 @pytest.mark.parametrize("degrees", TURNED)
 def test_a_turned_film_is_shown_upright_and_whole(tmp_path: Path, degrees: int) -> None:
-    upright = first(turned(tmp_path / "0.mp4", 0)).luma
+    upright = first(turned(tmp_path / "0.mp4", 0)).luma()
     picture = first(turned(tmp_path / "a.mp4", degrees))
     # The header turns clockwise, as a player shows it.
     wanted = np.rot90(upright, -round(degrees / 90))
-    assert picture.luma.shape == wanted.shape
-    assert np.abs(picture.luma.astype(int) - wanted).mean() < 2
+    assert picture.luma().shape == wanted.shape
+    assert np.abs(picture.luma().astype(int) - wanted).mean() < 2
     assert picture.rgb(*wanted.shape).shape == (*wanted.shape, 3)
     assert quarter_turns(picture.frame) == -round(degrees / 90) % 4
 

@@ -111,6 +111,17 @@ def test_what_differs_across_a_cut_is_no_motion() -> None:
     assert motion(meter.motions).peak == 0
 
 
+def test_light_that_changes_is_no_motion() -> None:
+    """Of the whole picture, and of a part that no flow leads to."""
+    base = textured(1, *SIZE).astype(float)
+    fading = [(base * (0.3 + 0.06 * k)).clip(0, 255).astype(np.uint8) for k in range(12)]
+    appearing = [textured(1, *SIZE) for _ in range(12)]
+    for k, image in enumerate(appearing):
+        image[60:120, 100:200] = 20 * k
+    assert motion(flow(fading)).mean < 0.3 * motion(flow(flying(12, 4))).mean
+    assert motion(flow(appearing)).mean < 0.3 * motion(flow(flying(12, 4))).mean
+
+
 def test_faster_is_more() -> None:
     slow, fast = motion(flow(flying(12, 2))), motion(flow(flying(12, 6)))
     assert fast.peak > slow.peak

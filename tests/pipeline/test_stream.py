@@ -40,7 +40,7 @@ def test_every_frame_comes_once_in_order_at_its_time(
     coding = Coding(b_frames=b_frames)
     pictures = [numbered(k) for k in range(40)]
     read_back, _, media = read(write_movie(tmp_path / name, pictures, times, None, coding))
-    assert [number_in(picture.rgb(*picture.luma.shape)) for picture in read_back] == list(range(40))
+    assert [number_in(picture.rgb(*picture.size)) for picture in read_back] == list(range(40))
     np.testing.assert_allclose([picture.t for picture in read_back], times, atol=0.001)
     assert media.duration_s == pytest.approx(40 / 24, abs=0.002)
     assert media.fps == pytest.approx(24, rel=0.002)
@@ -103,7 +103,7 @@ def test_pictures_and_size_are_as_a_player_shows_them(tmp_path: Path, rotation: 
     )
     pictures, _, media = read(path)
     assert (media.height, media.width) == upright.shape[:2]
-    assert [number_in(picture.rgb(*picture.luma.shape)) for picture in pictures] == [0b10110010] * 3
+    assert [number_in(picture.rgb(*picture.size)) for picture in pictures] == [0b10110010] * 3
     assert media.rotation == -rotation % 360
 
 

@@ -8,7 +8,7 @@ from avdata.pipeline.measure.borders import border_share, letterbox_share, sides
 from avdata.pipeline.measure.looks import Looker, sharpness
 from avdata.pipeline.measure.technical import bits_per_pixel
 from tests.pipeline.clips import a_clip
-from tests.pipeline.media import plain, textured
+from tests.pipeline.media import picture, plain, textured
 
 SIZE = (180, 320)
 Luma = UInt8[ndarray, "h w"]
@@ -88,7 +88,7 @@ def test_bits_per_pixel_are_of_the_whole_file() -> None:
 def test_there_is_one_look_for_every_quarter_second_whatever_the_rate(fps: float) -> None:
     looker = Looker()
     for k in range(round(3 * fps)):
-        looker.add(k / fps, textured(1, *SIZE)[..., 0])
+        looker.add(picture(k / fps, textured(1, *SIZE)))
     assert len(looker.looks) == 12
     assert len(looker.between(0.5, 1.5)) == 4
     assert looker.between(5.0, 6.0) == []
