@@ -160,7 +160,7 @@ def open_loader(
         world=group.world,
         read=read,
         counters=source.counters,
-        quarantine=Quarantine(read.max_bad_samples, quarantine),
+        quarantine=Quarantine(read.most_bad(order.plan.num_samples), quarantine),
         ring=Ring(read.ahead + 2, pinned=group.device.type == "cuda"),
         extra=Extra(noise_shapes, draws.fill),
     )

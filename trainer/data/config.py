@@ -56,6 +56,9 @@ class ReadConfig:
     """Of one of them; all together stay below a collective's ten minutes."""
     max_bad_samples: int = 8
     """Damaged samples that a process leaves out with weight 0 before it stops the run."""
+    max_bad_share: float = 0.01
+    """The same as a share of all samples; the lower number counts, so that a small set of shards
+    allows none."""
     cache: str | None = None
     """Folder for copies of what was read from an object store; None keeps none."""
     cache_gib: float = 64.0
@@ -68,6 +71,8 @@ class ReadConfig:
         for name in ("ahead", "max_bad_samples"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"max_bad_share must be in [0, 1], not {self.max_bad_share}")
         if self.attempts * (self.timeout_seconds + 30.0) > 540:
             raise ValueError(
                 f"attempts = {self.attempts} of timeout_seconds = {self.timeout_seconds} may take "
@@ -75,6 +80,10 @@ class ReadConfig:
             )
         if self.cache is not None:
             object.__setattr__(self, "cache", str(Path(self.cache).expanduser().absolute()))
+
+    def most_bad(self, num_samples: int) -> int:
+        """Damaged samples that may be left out of so many."""
+        return min(self.max_bad_samples, int(self.max_bad_share * num_samples))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,11 @@ class Plan:
                 "use pad, or a smaller batch"
             )
 
+    @property
+    def num_samples(self) -> int:
+        """Different ones."""
+        return sum(len(group.samples) for bucket in self._buckets for group in bucket.groups)
+
     def steps_before(self, epoch: int) -> int:
         """Steps of all epochs before this one."""
         return sum(self._batches_before(bucket, epoch) for bucket in self._buckets)

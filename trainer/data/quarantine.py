@@ -26,8 +26,8 @@ class Quarantine:
                 self._append({"key": key, "tar": tar, "reason": str(error)})
             if len(self.keys) > self._most:
                 raise CorruptShard(
-                    f"{error}; {len(self.keys)} damaged samples, data.read.max_bad_samples allows "
-                    f"{self._most}"
+                    f"{error}; {len(self.keys)} damaged samples, data.read.max_bad_samples and "
+                    f"max_bad_share allow {self._most}"
                 ) from error
 
     def _append(self, line: dict[str, str]) -> None:

@@ -62,7 +62,7 @@ class ShardStream(IterableDataset[Batch]):
             world=self.world,
             read=config.read,
             counters=self.source.counters,
-            quarantine=Quarantine(config.read.max_bad_samples),
+            quarantine=Quarantine(config.read.most_bad(self.order.plan.num_samples)),
             ring=Ring(config.read.ahead + 2, pinned=torch.cuda.is_available()),
         )
 

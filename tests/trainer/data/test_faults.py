@@ -20,7 +20,7 @@ from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.loader import Loader
 from tests.trainer.data.loaders import STRICT, a_loader, everything, flip, same, write
 
-LENIENT = ReadConfig(threads=2, max_bad_samples=3)
+LENIENT = ReadConfig(threads=2, max_bad_samples=3, max_bad_share=1)
 
 
 @pytest.fixture
@@ -81,9 +81,14 @@ def test_damaged_samples_count_for_nothing_are_listed_and_disturb_no_other(
 def test_too_many_damaged_samples_stop_the_run_and_say_why(dataset: Dataset) -> None:
     flip(dataset, "audio.npy", most=4)
     loader = a_loader(dataset.root, read=LENIENT)
-    with pytest.raises(
-        CorruptShard, match=r"4 damaged samples, data\.read.max_bad_samples allows 3"
-    ):
+    with pytest.raises(CorruptShard, match=r"4 damaged samples, .* max_bad_share allow 3"):
+        list(loader.batches(0, len(epoch(loader))))
+
+
+def test_of_few_samples_none_may_be_damaged_unless_asked_for(dataset: Dataset) -> None:
+    flip(dataset, "video.npy", most=1)
+    loader = a_loader(dataset.root, read=ReadConfig())
+    with pytest.raises(CorruptShard, match="max_bad_share allow 0"):
         list(loader.batches(0, len(epoch(loader))))
 
 
