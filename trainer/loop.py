@@ -84,7 +84,7 @@ def _set_up(run: Run, group: Group, *, pretrained: bool) -> Work:
     """`pretrained` reads the towers that the run starts from; a checkpoint has them."""
     config = run.config
     run.require_shards()
-    if group.device.type == "cpu":
+    if group.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
     model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
     if pretrained:
