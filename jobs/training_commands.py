@@ -9,7 +9,7 @@ import typer
 from avdata import config as configuration
 from avdata.errors import UsageError
 from avdata.jobs import options
-from avdata.jobs.options import Config, Json, Out, Preset, Set
+from avdata.jobs.options import Config, Json, Out, Preset, Set, Shards
 from avdata.jobs.shell import Result
 
 
@@ -30,7 +30,7 @@ def model(
 
 
 def train(
-    shards: Annotated[Path, typer.Argument(help="Folder that `avdata encode` made.")],
+    shards: Shards,
     out: Out,
     mode: Annotated[
         str | None, typer.Option(help="t2av, or t2v for the video-only twin. Default: t2av.")

@@ -1,6 +1,8 @@
 """Shapes written in annotations are checked at run time in tests, and only there."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from jaxtyping import install_import_hook
@@ -11,6 +13,14 @@ from tests.s3 import s3_bucket, s3_server  # noqa: F401 (fixtures of all tests)
 # Before torch is imported: threads that spin while they wait slow down a machine that others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 install_import_hook(["avdata.encoders", "avdata.trainer.model"], "tests.checked.checked")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder() -> Iterator[None]:
+    """What is kept between runs is not kept between tests' sessions."""
+    with tempfile.TemporaryDirectory(prefix="avdata-cache-") as folder:
+        os.environ["AVDATA_CACHE"] = folder
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -144,7 +144,7 @@ def test_a_wheel_works_far_from_the_checkout(wheel: Path, tmp_path: Path) -> Non
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import avdata.trainer.plan, avdata.jobs.cli\n"
+        "import avdata.trainer.data.plan, avdata.jobs.cli\n"
         "from avdata.pipeline.policy import load_policy\n"
         "print(avdata.jobs.cli.__file__, len(load_policy().rules) > 0)"
     )

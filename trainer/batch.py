@@ -1,6 +1,7 @@
 """One rank's share of a step, ready for the model."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -28,14 +29,31 @@ class Batch:
     u: Float[Tensor, " b"]
     video: Clean
     audio: Clean | None
+    keys: list[str] = field(default_factory=list)
+    """Of the samples, in order."""
 
     def to(self, device: torch.device) -> "Batch":
-        """On a device."""
+        """On a device, in float32; in host memory latents and text are float16, as stored.
+
+        On a GPU the copies run beside its work, and the host's memory is free when this returns.
+        """
+        if device.type != "cuda":
+            return self._moved(device)
+        stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        with torch.cuda.stream(stream):
+            moved = self._moved(device)
+        stream.synchronize()
+        for tensor in _tensors(moved):
+            tensor.record_stream(current)
+        return moved
+
+    def _moved(self, device: torch.device) -> "Batch":
         return Batch(
-            self.share.to(device),
-            self.u.to(device),
+            self.share.to(device, non_blocking=True),
+            self.u.to(device, non_blocking=True),
             _to(self.video, device),
             None if self.audio is None else _to(self.audio, device),
+            self.keys,
         )
 
 
@@ -61,8 +79,15 @@ def _stack(parts: list[Clean]) -> Clean:
 
 def _to(part: Clean, device: torch.device) -> Clean:
     return Clean(
-        latents=part.latents.to(device),
-        noise=part.noise.to(device),
-        text=part.text.to(device),
-        text_mask=part.text_mask.to(device),
+        latents=part.latents.to(device, non_blocking=True).float(),
+        noise=part.noise.to(device, non_blocking=True),
+        text=part.text.to(device, non_blocking=True).float(),
+        text_mask=part.text_mask.to(device, non_blocking=True),
     )
+
+
+def _tensors(batch: Batch) -> Iterator[Tensor]:
+    yield from (batch.share, batch.u)
+    for part in (batch.video, batch.audio):
+        if part is not None:
+            yield from (part.latents, part.noise, part.text, part.text_mask)

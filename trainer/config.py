@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from avdata.trainer.data.config import DataConfig
 from avdata.trainer.flow import TimeDensity
 from avdata.trainer.model.config import Mode, ModelConfig, demo
 
@@ -14,8 +15,7 @@ MAY_CHANGE = frozenset(
         "val_samples",
         "checkpoint_every",
         "keep_checkpoints",
-        "reader_threads",
-        "read_ahead",
+        "data.read",
         "device",
         "activation_checkpointing",
     }
@@ -32,7 +32,6 @@ POSITIVE = (
     "val_every",
     "checkpoint_every",
     "keep_checkpoints",
-    "reader_threads",
 )
 
 
@@ -94,16 +93,14 @@ class TrainConfig:
     val_samples: int = 64
     checkpoint_every: int = 100
     keep_checkpoints: int = 2
-    reader_threads: int = 4
-    read_ahead: int = 2
-    """Batches read before they are needed."""
+    data: DataConfig = field(default_factory=DataConfig)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("seed", "warmup_steps", "weight_decay", "val_samples", "read_ahead"):
+        for name in ("seed", "warmup_steps", "weight_decay", "val_samples"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
         if not 0 <= self.caption_dropout <= 1:

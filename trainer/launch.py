@@ -19,7 +19,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from avdata.errors import AvdataError, RunError, UsageError
 from avdata.trainer import checkpoint
-from avdata.trainer.plan import require_equal_shares
 from avdata.trainer.run import Run
 
 WORD = "AVDATA_LAST_WORD"
@@ -28,7 +27,6 @@ SHUTDOWN_SECONDS = 600
 
 def launch(run: Run, processes: int) -> None:
     """Trains with so many processes; RunError when one fails or they are told to stop."""
-    require_equal_shares(run.config.batch_size, processes)
     quiet = logging.getLogger("torch.distributed.elastic")  # Its children have levels of their own.
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False

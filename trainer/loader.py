@@ -1,52 +1,94 @@
-"""Reads samples by range and keeps some batches ahead of the model, with threads only.
-
-Readers wait for the disk and hash, which needs no interpreter lock, so worker
-processes would add copies and nothing else.
+"""The batches of training: what the shards hold, with the noise, times and dropped captions that
+are keyed by the place in the order, never by the process.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from avdata.pipeline.shards.dataset import Dataset, SampleEntry, read_members
-from avdata.pipeline.shards.sample import read_npy
-from avdata.trainer.batch import Batch, Seat, stack
+from avdata.pipeline.shards.dataset import SampleEntry
+from avdata.trainer.batch import Batch
+from avdata.trainer.config import TrainConfig
+from avdata.trainer.data.buffers import Ring
+from avdata.trainer.data.feed import Extra, Feed, HostBatch
+from avdata.trainer.data.plan import Plan
+from avdata.trainer.data.quarantine import Quarantine
+from avdata.trainer.data.sample_reader import SampleReader, locate_members
+from avdata.trainer.data.source import Order, Source, open_source, order_of
+from avdata.trainer.data.state import State, state_at, step_of
 from avdata.trainer.flow import Clean
-from avdata.trainer.model.config import Mode, ModelConfig
-from avdata.trainer.plan import Place, Plan, slice_of
-from avdata.trainer.randomness import AUDIO, TIME, VIDEO, generator, noise
+from avdata.trainer.group import Group
+from avdata.trainer.randomness import AUDIO, TIME, VIDEO, generator, noise_into
+
+STREAMS = {"video": VIDEO, "audio": AUDIO}
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How the random parts of a seat are drawn."""
+
+    seed: int
+    caption_dropout: float
+
+    def time_and_caption(self, epoch: int, position: int) -> tuple[float, bool]:
+        """The seat's uniform number, and whether it keeps its captions."""
+        u, dropout = generator(TIME, self.seed, epoch, position).random(2)
+        return float(u), bool(dropout >= self.caption_dropout)
+
+    def fill(self, batch: HostBatch, seat: int) -> None:
+        """Noise of all modalities and the time."""
+        place = (batch.plan.epoch, batch.plan.first_position + int(batch.seats[seat]))
+        for role, stream in STREAMS.items():
+            if role in batch.extra:
+                noise_into(batch.extra[role][seat].numpy(), stream, self.seed, *place)
+        u, captioned = self.time_and_caption(*place)
+        batch.extra["u"][seat] = u
+        if not captioned:
+            # Without a caption all of it is zero: the unconditional branch of guidance.
+            for role, lengths in batch.lengths.items():
+                lengths[seat] = 0
+                batch.arrays[role][seat] = 0
+
+
+def noise_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Of what `Draws` fills in, from the shapes of what is read."""
+    found = {role: shapes[role] for role in STREAMS if role in shapes}
+    return found | {"u": (shapes["video"][0],)}
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Turns entries of a dataset into what the model takes."""
+    """Single samples as the model takes them, for validation."""
 
-    dataset: Dataset
-    model: ModelConfig
-    mode: Mode
+    samples: SampleReader
+    roles: Sequence[str]
+    longest: Mapping[str, int]
 
-    def read(
-        self, entry: SampleEntry, noise_key: Sequence[int], *, captioned: bool = True
-    ) -> tuple[Clean, Clean | None]:
-        """Video and, in mode t2av, audio; their noise is keyed by `noise_key`.
+    def read(self, entry: SampleEntry, noise_key: Sequence[int]) -> tuple[Clean, Clean | None]:
+        """Video and, where it is trained on, audio; their noise is keyed by `noise_key`.
 
         CorruptShard when the bytes are not those that were written.
         """
-        roles = ("video", "video_text") + (("audio", "audio_text") if self.mode == "t2av" else ())
-        data = read_members(self.dataset.root, entry, [f"{role}.npy" for role in roles])
-        found = {role: torch.from_numpy(read_npy(data[f"{role}.npy"])).float() for role in roles}
-        longest = {"video": self.model.max_video_text, "audio": self.model.max_audio_text}
-        streams = {"video": VIDEO, "audio": AUDIO}
+        sample = locate_members(entry.key, entry.tar, entry.members, self.roles)
+        seat = {}
+        for part in sample.parts:
+            shape = part.shape
+            if part.role in self.longest:
+                shape = (self.longest[part.role], *shape[1:])
+            seat[part.role] = np.empty(shape, np.float16)
+        lengths = self.samples.read(sample, seat)
         parts = []
-        for role in ("video", "audio")[: len(roles) // 2]:
-            latents = found[role]
-            text, mask = padded(found[f"{role}_text"], longest[role], captioned=captioned)
-            drawn = noise(streams[role], tuple(latents.shape), *noise_key)
-            parts.append(Clean(latents, drawn, text, mask))
+        for role in self.roles[::2]:
+            drawn = np.empty(seat[role].shape, np.float32)
+            noise_into(drawn, STREAMS[role], *noise_key)
+            text = torch.from_numpy(seat[f"{role}_text"])
+            mask = torch.arange(len(text)) < lengths[f"{role}_text"]
+            latents = torch.from_numpy(seat[role])
+            parts.append(Clean(latents, torch.from_numpy(drawn), text, mask))
         return parts[0], parts[1] if len(parts) == 2 else None
 
 
@@ -54,39 +96,75 @@ class Reader:
 class Loader:
     """The batches of one rank."""
 
-    reader: Reader
-    entries: Sequence[SampleEntry]
-    plan: Plan
-    seed: int
-    caption_dropout: float
-    rank: int
-    world: int
-    threads: int = 4
-    read_ahead: int = 2
-    """Batches read before they are asked for."""
+    source: Source
+    order: Order
+    feed: Feed
+
+    @property
+    def plan(self) -> Plan:
+        """Which samples make which step."""
+        return self.order.plan
+
+    @property
+    def reader(self) -> Reader:
+        """For single samples."""
+        return Reader(self.source.reader, self.feed.roles, self.feed.longest)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """Those of steps `first` to `last` - 1, in order."""
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="reader")
-        ahead: deque[list[Future[Seat]]] = deque()
-        try:
-            for step in range(first, last):
-                places = slice_of(self.plan.batch(step), self.rank, self.world)
-                ahead.append([pool.submit(self._seat, place) for place in places])
-                if len(ahead) > self.read_ahead:
-                    yield stack([one.result() for one in ahead.popleft()])
-            while ahead:
-                yield stack([one.result() for one in ahead.popleft()])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for host in self.feed.batches(first, last):
+            yield _as_batch(host)
 
-    def _seat(self, place: Place) -> Seat:
-        key = (self.seed, place.epoch, place.position)
-        u, dropout = generator(TIME, *key).random(2)
-        captioned = bool(dropout >= self.caption_dropout)
-        entry = self.entries[place.index]
-        video, audio = self.reader.read(entry, key, captioned=captioned)
-        return Seat(place.share, float(u), video, audio)
+    def keys(self, step: int) -> list[str]:
+        """Of the global batch, repeats included."""
+        return [self.source.table.key(int(row)) for row in self.plan.batch(step).rows]
+
+    def held_out(self, count: int) -> list[SampleEntry]:
+        """The first samples of the validation split."""
+        return self.source.entries("val", count)
+
+    def state(self, step: int) -> State:
+        """After so many steps; the same on every rank."""
+        return state_at(self.plan, self.order.identity, step)
+
+    def step_of(self, state: State) -> int:
+        """UsageError, with all that differs, when it is the state of another order."""
+        return step_of(state, self.order.identity)
+
+    def metrics(self) -> dict[str, float]:
+        """See `Counters.snapshot`; since the loader was opened."""
+        return self.source.counters.snapshot()
+
+
+def open_loader(
+    shards: str | Path, config: TrainConfig, group: Group, quarantine: Path | None = None
+) -> Loader:
+    """UsageError where there is nothing to train on; damaged samples are listed in `quarantine`."""
+    # A twin that reads the audio caption is given audio; the model takes its caption alone.
+    heard = config.mode == "t2av" or config.model.audio_caption
+    roles = ("video", "video_text") + (("audio", "audio_text") if heard else ())
+    longest = {"video_text": config.model.max_video_text}
+    if heard:
+        longest["audio_text"] = config.model.max_audio_text
+    read = config.data.read
+    source = open_source(shards, read)
+    order = order_of(source, config.data.mix, config.batch_size, config.seed)
+    draws = Draws(config.seed, config.caption_dropout)
+    feed = Feed(
+        table=source.table,
+        plan=order.plan,
+        reader=source.reader,
+        roles=roles,
+        longest=longest,
+        rank=group.rank,
+        world=group.world,
+        read=read,
+        counters=source.counters,
+        quarantine=Quarantine(read.most_bad(order.plan.num_samples), quarantine),
+        ring=Ring(read.ahead + 2, pinned=group.device.type == "cuda"),
+        extra=Extra(noise_shapes, draws.fill),
+    )
+    return Loader(source, order, feed)
 
 
 def padded(text: Tensor, longest: int, *, captioned: bool) -> tuple[Tensor, Tensor]:
@@ -98,3 +176,19 @@ def padded(text: Tensor, longest: int, *, captioned: bool) -> tuple[Tensor, Tens
     out = torch.zeros(longest, text.shape[1])
     out[:count] = text[:count]
     return out, torch.arange(longest) < count
+
+
+def _as_batch(host: HostBatch) -> Batch:
+    parts = []
+    for role in STREAMS:
+        if role in host.arrays:
+            text = host.arrays[f"{role}_text"]
+            mask = torch.arange(text.shape[1]) < host.lengths[f"{role}_text"][:, None]
+            parts.append(Clean(host.arrays[role], host.extra[role], text, mask))
+    return Batch(
+        share=host.weights / host.plan.num_real,
+        u=host.extra["u"],
+        video=parts[0],
+        audio=parts[1] if len(parts) == 2 else None,
+        keys=host.keys,
+    )

@@ -27,10 +27,9 @@ from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.flow import Losses, flow_loss, own_times, times
 from avdata.trainer.group import Group, joined
-from avdata.trainer.loader import Loader, Reader
+from avdata.trainer.loader import Loader, open_loader
 from avdata.trainer.metrics import MetricsFile
 from avdata.trainer.model.avfulldit import AVFullDiT
-from avdata.trainer.plan import Plan
 from avdata.trainer.run import Run
 from avdata.trainer.surgery import start_from
 from avdata.trainer.validate import validate
@@ -83,7 +82,8 @@ def train(run: Run) -> int:
 
 def _set_up(run: Run, group: Group, *, pretrained: bool) -> Work:
     """`pretrained` reads the towers that the run starts from; a checkpoint has them."""
-    config, dataset = run.config, run.dataset()
+    config = run.config
+    run.require_shards()
     if group.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
     model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
@@ -101,20 +101,8 @@ def _set_up(run: Run, group: Group, *, pretrained: bool) -> Work:
         betas=(config.beta1, config.beta2),
         weight_decay=config.weight_decay,
     )
-    entries = dataset.samples("train")
-    loader = Loader(
-        # A twin that reads the audio caption is given audio; the model takes its caption alone.
-        reader=Reader(dataset, config.model, "t2av" if config.model.audio_caption else config.mode),
-        entries=entries,
-        plan=Plan([entry.bucket for entry in entries], config.batch_size, config.seed),
-        seed=config.seed,
-        caption_dropout=config.caption_dropout,
-        rank=group.rank,
-        world=group.world,
-        threads=config.reader_threads,
-        read_ahead=config.read_ahead,
-    )
-    held_out = dataset.samples("val")[: config.val_samples]
+    loader = open_loader(run.shards, config, group, run.root / "quarantine.jsonl")
+    held_out = loader.held_out(config.val_samples)
     parallel = DistributedDataParallel(model, device_ids=ids)
     return Work(run, group, model, parallel, optimizer, loader, held_out)
 
@@ -139,20 +127,19 @@ def _step(work: Work, step: int, batch: Batch, waited: float) -> dict[str, Any]:
     work.optimizer.step()
     work.optimizer.zero_grad()
     seconds = time.monotonic() - began + waited
-    places = work.loader.plan.batch(step)
-    keys = [work.loader.entries[place.index].key for place in places]
+    plan = work.loader.plan.batch(step)
     return {
         "step": step + 1,
-        "epoch": places[0].epoch,
+        "epoch": plan.epoch,
         "loss": parts[0].item(),
         "loss_video": parts[1].item(),
         "loss_audio": None if losses.audio is None else parts[2].item(),
         "gradient_norm": float(norm),
         "learning_rate": work.optimizer.param_groups[0]["lr"],
         "seconds": seconds,
-        "samples_per_second": sum(place.share > 0 for place in places) / seconds,
+        "samples_per_second": plan.num_real / seconds,
         "data_wait_share": waited / seconds,
-        "batch_digest": storage.digest_json(keys),
+        "batch_digest": storage.digest_json(work.loader.keys(step)),
     }
 
 

@@ -6,6 +6,8 @@ ranks, after any resume, and in both modes: the twin sees exactly the joint mode
 
 import numpy as np
 import torch
+from jaxtyping import Float32
+from numpy import ndarray
 from torch import Tensor
 
 TIME, VIDEO, AUDIO, SAMPLE_VIDEO, SAMPLE_AUDIO = 1, 2, 3, 4, 5
@@ -20,5 +22,11 @@ def generator(stream: int, *key: int) -> np.random.Generator:
 
 def noise(stream: int, shape: tuple[int, ...], *key: int) -> Tensor:
     """Standard normal, float32."""
-    drawn = generator(stream, *key).standard_normal(shape, dtype=np.float32)
+    drawn = np.empty(shape, np.float32)
+    noise_into(drawn, stream, *key)
     return torch.from_numpy(drawn)
+
+
+def noise_into(out: Float32[ndarray, "..."], stream: int, *key: int) -> None:
+    """Fills an array with it."""
+    generator(stream, *key).standard_normal(dtype=np.float32, out=out)

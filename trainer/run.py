@@ -7,6 +7,7 @@ RUN/samples/                     what `avdata sample` made
 """
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from avdata import storage
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import RunError, UsageError
-from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.dataset import Dataset, describe_dataset
+from avdata.pipeline.shards.open_table import open_table
 from avdata.trainer.config import MAY_CHANGE, TrainConfig
 from avdata.trainer.model.video_tower import require_whole_patches
 from avdata.versions import versions
@@ -45,9 +47,13 @@ class Run:
         """The JSONL file."""
         return self.root / "metrics.jsonl"
 
+    def require_shards(self) -> None:
+        """UsageError when they are no longer those it began with."""
+        self.dataset()
+
     def dataset(self) -> Dataset:
         """Its shards; UsageError when they are no longer those it began with."""
-        dataset = open_dataset(self.shards)
+        dataset = describe_dataset(self.shards)
         if dataset.digest != self.dataset_digest:
             raise UsageError(
                 f"{self.shards}: not the shards that {self.root} began with (digest "
@@ -58,7 +64,8 @@ class Run:
 
 def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
     """Writes run.json, or checks that the run that is there may go on under these settings."""
-    dataset = open_dataset(shards)
+    dataset = describe_dataset(shards)
+    open_table(dataset)  # Once, before every process maps it.
     require_whole_patches(dataset.specs, dataset.clip)
     if (root / "run.json").exists():
         _refuse_change(open_run(root), dataset, config)
@@ -68,7 +75,7 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
         root / "run.json",
         {
             "config": configuration.to_plain(config),
-            "shards": str(shards.resolve()),
+            "shards": str(shards if storage.is_remote(shards) else shards.resolve()),
             "dataset_digest": dataset.digest,
             "specs": dataclasses.asdict(dataset.specs),
             "encoders": dataset.provenance.get("config", {}).get("encoders", {}),
@@ -90,7 +97,7 @@ def open_run(root: Path) -> Run:
         return Run(
             root=root,
             config=configuration.from_plain(TrainConfig, plain["config"], str(file)),
-            shards=Path(plain["shards"]),
+            shards=storage.place(plain["shards"]),
             dataset_digest=plain["dataset_digest"],
             specs=Specs.from_plain(plain["specs"]),
             # Shards and runs that do not name theirs were made with the default ones.
@@ -109,17 +116,19 @@ def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
         )
     before, now = (configuration.to_plain(one) for one in (run.config, config))
     for key in before:
-        if key not in MAY_CHANGE and before[key] != now[key]:
-            name, old, new = _difference(key, before[key], now[key])
+        for name, old, new in _differences(key, before[key], now[key]):
             raise UsageError(
                 f"{run.root}: began with {name} = {old!r}, asked for {new!r}; "
                 "train into a new folder, or ask for what it began with"
             )
 
 
-def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:  # noqa: ANN401 (plain JSON)
-    if isinstance(old, dict):
+def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401 (plain JSON)
+    """Dotted names of what differs and may not, each with both values."""
+    if name in MAY_CHANGE or old == new:
+        return
+    if isinstance(old, dict) and old.keys() == new.keys():
         for key in old:
-            if old[key] != new[key]:
-                return _difference(f"{name}.{key}", old[key], new[key])
-    return name, old, new
+            yield from _differences(f"{name}.{key}", old[key], new[key])
+    else:
+        yield name, old, new

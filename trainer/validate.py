@@ -43,4 +43,4 @@ def validate(
     model.train()
     dist.all_reduce(sums)
     found = {"val_loss_video": float(sums[0])}
-    return found | ({"val_loss_audio": float(sums[1])} if reader.mode == "t2av" else {})
+    return found | ({"val_loss_audio": float(sums[1])} if "audio" in reader.roles else {})

@@ -91,6 +91,13 @@ class Dataset:
 
 def open_dataset(root: Path) -> Dataset:
     """UsageError where there is no dataset; CorruptShard when an index is not the one listed."""
+    dataset = describe_dataset(root)
+    require_indices(dataset)
+    return dataset
+
+
+def describe_dataset(root: Path) -> Dataset:
+    """What dataset.json says, at once for any number of shards; no index is looked at."""
     file = root / "dataset.json"
     try:
         plain = storage.read_json(file)
@@ -102,14 +109,6 @@ def open_dataset(root: Path) -> Dataset:
         raise CorruptShard(f"{file}: format {plain.get('format')}, this avdata reads {FORMAT}")
     for shard in plain["shards"]:
         require_name(shard["name"], file)
-    paths = [index_path(root, shard["name"]) for shard in plain["shards"]]
-    with ThreadPoolExecutor(THREADS) as pool:
-        for shard, path, found in zip(plain["shards"], paths, pool.map(digest, paths), strict=True):
-            if found != shard["index_digest"]:
-                raise CorruptShard(
-                    f"{path}: missing or not the one listed; run `avdata encode` again, or make it "
-                    "from its tar with `avdata verify --rebuild`"
-                )
     clip = ClipShape(**plain["clip"])
     buckets = {name: ClipShape(**one) for name, one in plain.get("buckets", {}).items()}
     return Dataset(
@@ -123,6 +122,18 @@ def open_dataset(root: Path) -> Dataset:
         failed=plain.get("failed", {}),
         encoding_digest=plain.get("encoding_digest", ""),
     )
+
+
+def require_indices(dataset: Dataset) -> None:
+    """CorruptShard when an index is not the one listed."""
+    paths = [index_path(dataset.root, shard["name"]) for shard in dataset.shards]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for shard, path, found in zip(dataset.shards, paths, pool.map(digest, paths), strict=True):
+            if found != shard["index_digest"]:
+                raise CorruptShard(
+                    f"{path}: missing or not the one listed; run `avdata encode` again, or make it "
+                    "from its tar with `avdata verify --rebuild`"
+                )
 
 
 def digest(path: Path) -> str | None:

@@ -160,15 +160,6 @@ def test_an_unknown_preset_is_met_with_those_there_are(
     assert told in refused(capsys, 2, *command)
 
 
-def test_processes_that_cannot_share_a_batch_are_told_one_that_they_can(
-    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["train", shards, "--out", tmp_path / "run", "--set", "batch_size=4"]
-    line = refused(capsys, 2, *command, "--processes", "3")
-    assert "batch_size = 4" in line
-    assert "use 3" in line
-
-
 def test_a_run_and_shards_of_other_encoders_never_meet(
     shards: Path, foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

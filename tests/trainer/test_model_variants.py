@@ -12,6 +12,7 @@ from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.storage import read_json, write_json
 from avdata.trainer.config import InitConfig, TrainConfig
+from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.loop import train
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
@@ -151,7 +152,13 @@ def test_a_model_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> Non
 
 
 TRAIN = TrainConfig(
-    model=CONFIG, steps=2, batch_size=4, val_every=2, val_samples=1, reader_threads=1, device="cpu"
+    model=CONFIG,
+    steps=2,
+    batch_size=4,
+    val_every=2,
+    val_samples=1,
+    data=DataConfig(read=ReadConfig(threads=1)),
+    device="cpu",
 )
 
 

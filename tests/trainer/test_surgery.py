@@ -15,6 +15,7 @@ from avdata.pipeline.shards.dataset import Dataset
 from avdata.storage import read_json
 from avdata.trainer import checkpoint
 from avdata.trainer.config import InitConfig, TrainConfig
+from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.group import joined
 from avdata.trainer.loop import train
 from avdata.trainer.metrics import read_metrics
@@ -262,7 +263,7 @@ TRAIN = TrainConfig(
     warmup_steps=1,
     val_every=3,
     val_samples=2,
-    reader_threads=1,
+    data=DataConfig(read=ReadConfig(threads=1)),
     device="cpu",
 )
 

@@ -17,6 +17,7 @@ from avdata.errors import CorruptShard, RunError, SpecMismatch, UsageError
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer import checkpoint
 from avdata.trainer.config import TrainConfig
+from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.launch import launch
 from avdata.trainer.loop import train
 from avdata.trainer.metrics import read_metrics
@@ -36,7 +37,7 @@ TRAIN = TrainConfig(
     val_every=4,
     val_samples=2,
     checkpoint_every=3,
-    reader_threads=2,
+    data=DataConfig(read=ReadConfig(threads=2)),
     device="cpu",
 )
 EXACT = ("step", "epoch", "loss", "loss_video", "loss_audio", "gradient_norm", "batch_digest")
@@ -284,11 +285,6 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
     with pytest.raises(RunError, match=r"step \d has loss .*learning_rate"):
         train(run)
     assert checkpoint.latest(run) is None
-
-
-def test_a_batch_that_the_processes_cannot_share_is_refused(whole: Run) -> None:
-    with pytest.raises(UsageError, match=r"batch_size = 4 .* 3 processes; use 3"):
-        launch(whole, 3)
 
 
 def test_a_process_that_fails_ends_the_command_with_its_own_words(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""The table of a dataset, made from its indices the first time."""
+
+from contextlib import nullcontext
+
+from avdata.errors import CorruptShard, UsageError
+from avdata.pipeline.shards.dataset import Dataset, require_indices
+from avdata.pipeline.shards.table import (
+    Table,
+    TableBuilder,
+    TableShard,
+    committed_table,
+    map_table,
+    table_folder,
+)
+from avdata.progress import progress
+
+MANY = 500
+"""Shards whose indices take long enough to show progress."""
+
+
+def open_table(dataset: Dataset) -> Table:
+    """CorruptShard when an index is not the one that dataset.json lists; UsageError when there
+    are no samples, or no folder to keep the table in.
+    """
+    folder = table_folder(dataset.digest)
+    shards = [TableShard(one["name"], one["split"], one["bucket"]) for one in dataset.shards]
+    if not any(one["num_samples"] for one in dataset.shards):
+        raise UsageError(f"{dataset.root}: the shards have no samples to train on")
+    try:
+        return map_table(shards, folder)
+    except (FileNotFoundError, NotADirectoryError):
+        _make(dataset)
+    return map_table(shards, folder)
+
+
+def _make(dataset: Dataset) -> None:
+    require_indices(dataset)
+    folder = table_folder(dataset.digest)
+    count = sum(shard["num_samples"] for shard in dataset.shards)
+    try:
+        with committed_table(folder, count) as builder:
+            _fill(builder, dataset)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be written ({error}); name a folder in AVDATA_CACHE"
+        ) from error
+
+
+def _fill(builder: TableBuilder, dataset: Dataset) -> None:
+    many = len(dataset.shards) > MANY
+    with progress("index", len(dataset.shards)) if many else nullcontext(_silent) as advance:
+        for shard, index in dataset.indices():
+            if len(index.samples) != shard["num_samples"]:
+                raise CorruptShard(
+                    f"{dataset.root}/{shard['name']}: {len(index.samples)} samples in its index, "
+                    f"{shard['num_samples']} in dataset.json; run `avdata encode` again"
+                )
+            builder.add(index.samples)
+            advance(shard["name"])
+
+
+def _silent(note: str = "", by: int = 1) -> None:
+    """No progress to show."""

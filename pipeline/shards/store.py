@@ -1,0 +1,148 @@
+"""Where shards lie, a folder or an `s3://` prefix: ranges of their files into given memory.
+
+A local range is one `preadv` into its places; a remote one is one ranged GET through s3fs, which
+must be installed for it (`avdata[curate]`).
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+from fsspec.asyn import sync
+
+from avdata.errors import CorruptShard, UsageError
+
+REMOTE = "s3://"
+MAX_PIECES = 1000
+"""Of memory in one `preadv`; Linux takes 1024."""
+
+
+class Transient(Exception):
+    """A read failed in a way that may not last."""
+
+
+class Store(Protocol):
+    """Files under one root, by names relative to it."""
+
+    @property
+    def root(self) -> str:
+        """A folder or an s3:// prefix."""
+        ...
+
+    def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
+        """Fills pieces of memory, one after the other, with the bytes from `offset` on.
+
+        CorruptShard when the file is missing or ends before that; Transient.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """A folder."""
+
+    root: str
+
+    def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
+        """See `Store`."""
+        path = f"{self.root}/{name}"
+        left = [piece for piece in pieces if len(piece)]
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
+        try:
+            while left:
+                count = os.preadv(descriptor, left[:MAX_PIECES], offset)
+                if count == 0:
+                    raise CorruptShard(f"{path}: has no byte {offset}; run `avdata encode` again")
+                offset += count
+                left = _after(left, count)
+        except OSError as error:  # Network mounts.
+            raise Transient(f"{path}: {error}") from error
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStore:
+    """A prefix of an S3 bucket."""
+
+    root: str
+    files: Any
+    timeout_seconds: float
+
+    def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
+        """See `Store`."""
+        path, length = f"{self.root}/{name}", sum(map(len, pieces))
+        try:
+            data = memoryview(self._get(path, offset, offset + length))
+        except FileNotFoundError:
+            raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
+        if len(data) != length:
+            raise CorruptShard(f"{path}: {len(data)} bytes at {offset}, {length} were asked for")
+        first = 0
+        for piece in pieces:
+            piece[:] = data[first : first + len(piece)]
+            first += len(piece)
+
+    def _get(self, path: str, first: int, last: int) -> bytes:
+        from aiohttp import ClientError
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            got: bytes = sync(
+                self.files.loop,
+                self.files._cat_file,
+                path,
+                start=first,
+                end=last,
+                timeout=self.timeout_seconds,
+            )
+        except FileNotFoundError:
+            raise
+        except PermissionError as error:
+            raise UsageError(
+                f"{path}: refused ({error}); check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            ) from error
+        except (OSError, TimeoutError, ClientError, BotoCoreError) as error:
+            said = " ".join(f"{type(error).__name__} {error}".split())[:300]
+            if "Range Not Satisfiable" in said or "InvalidRange" in said:
+                raise CorruptShard(f"{path}: ends before byte {first}") from error
+            raise Transient(f"{path}: {said}") from error
+        return got
+
+
+def open_store(root: str | Path, timeout_seconds: float = 20.0, connections: int = 16) -> Store:
+    """UsageError for a scheme that is not read."""
+    name = str(root).rstrip("/")
+    if not name.startswith(REMOTE):
+        if "://" in name:
+            raise UsageError(f"{name}: only local paths and s3:// URIs are read")
+        return LocalStore(str(Path(name).absolute()))
+    config = {
+        "connect_timeout": timeout_seconds,
+        "read_timeout": timeout_seconds,
+        "retries": {"max_attempts": 0},
+        "max_pool_connections": connections,
+    }
+    try:
+        files = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=config)
+    except ImportError:
+        raise UsageError(f"{name}: reading s3:// needs s3fs; pip install s3fs") from None
+    # Attempts are ours to make and to count.
+    files.retries = 1
+    return RemoteStore(name, files, timeout_seconds)
+
+
+def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of pieces once the first so many bytes are filled."""
+    for number, piece in enumerate(pieces):
+        if count < len(piece):
+            return [piece[count:], *pieces[number + 1 :]]
+        count -= len(piece)
+    return []

@@ -1,0 +1,203 @@
+"""All indices of a dataset as a few arrays on disk, mapped into memory, not read.
+
+Made once from the indices of the shards, each checked against the digest that dataset.json lists,
+and kept under the dataset's digest in a cache folder: AVDATA_CACHE, else ~/.cache/avdata. It can
+be deleted at any time. Opening it takes as long for ten million samples as for ten.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt64
+from numpy import ndarray
+from numpy.typing import DTypeLike, NDArray
+
+from avdata.errors import CorruptShard
+from avdata.pipeline.shards.index import IndexedSample, Member
+from avdata.pipeline.shards.sample import ARRAYS
+
+VERSION = 1
+MEMBERS = (*(f"{name}.npy" for name in ARRAYS), "json")
+PLACE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("digest", "<u8"), ("shape", "<i4")])
+MAX_SUBSETS, KEY_BYTES = 64, 64
+
+
+@dataclass(frozen=True, slots=True)
+class TableShard:
+    """What dataset.json says of a shard."""
+
+    name: str
+    split: str
+    bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Samples are rows, in the order of the shards and within them."""
+
+    shards: Sequence[TableShard]
+    first: Int64[ndarray, " shards_and_one"]
+    """Row of the first sample of each shard, and their number."""
+    keys: NDArray[np.bytes_]
+    sources: Int32[ndarray, " samples"]
+    """Indices into `source_names`."""
+    source_names: NDArray[np.bytes_]
+    subsets: UInt64[ndarray, " samples"]
+    """Bit k is `subset_names[k]`."""
+    subset_names: Sequence[str]
+    places: NDArray[np.void]
+    """(samples, members), of type `PLACE`, in the order of `MEMBERS`."""
+    shapes: Sequence[tuple[int, ...]]
+    """Those that the samples' arrays have; a place's `shape` is an index into it."""
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def shard_of(self, row: int) -> TableShard:
+        """The shard that a sample lies in."""
+        return self.shards[int(np.searchsorted(self.first, row, side="right")) - 1]
+
+    def key(self, row: int) -> str:
+        """The sample's key."""
+        return bytes(self.keys[row]).decode()
+
+    def sample(self, row: int) -> IndexedSample:
+        """A sample as its shard's index has it, but for what decoding it back gave."""
+        bits = int(self.subsets[row])
+        members = {}
+        for name, place in zip(MEMBERS, self.places[row], strict=True):
+            offset, length, digest, shape = (int(one) for one in place)
+            members[name] = Member(offset, length, f"{digest:016x}", list(self.shapes[shape]))
+        return IndexedSample(
+            key=self.key(row),
+            source=bytes(self.source_names[self.sources[row]]).decode(),
+            subsets=[name for k, name in enumerate(self.subset_names) if bits >> k & 1],
+            members=members,
+        )
+
+    def spans(self, split: str) -> Iterator[tuple[TableShard, int, int]]:
+        """Each shard of a split, with its first row and the row after its last."""
+        for number, shard in enumerate(self.shards):
+            if shard.split == split:
+                yield shard, int(self.first[number]), int(self.first[number + 1])
+
+
+class TableBuilder:
+    """Writes samples in order into the arrays of a folder; they need not fit into memory."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
+        self._sources: dict[str, int] = {}
+        self._subsets: dict[str, int] = {}
+        self._shapes: dict[tuple[int, ...], int] = {}
+        self._first = [0]
+
+        def array(name: str, dtype: DTypeLike, *more: int) -> "np.memmap[Any, Any]":
+            path = folder / f"{name}.npy"
+            return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count, *more))
+
+        self._keys = array("keys", f"S{KEY_BYTES}")
+        self._source_numbers = array("sources", np.int32)
+        self._subset_bits = array("subsets", np.uint64)
+        self._places = array("places", PLACE, len(MEMBERS))
+
+    def add(self, samples: Sequence[IndexedSample]) -> None:
+        """Those of the next shard; CorruptShard for a sample that lacks a member."""
+        first = self._first[-1]
+        for row, sample in enumerate(samples, first):
+            key = sample.key.encode()
+            if len(key) > KEY_BYTES:
+                raise CorruptShard(f"{sample.key}: a key of more than {KEY_BYTES} bytes")
+            self._keys[row] = key
+            self._source_numbers[row] = self._sources.setdefault(sample.source, len(self._sources))
+            self._subset_bits[row] = self._bits(sample.subsets)
+            self._places[row] = [self._place(sample, name) for name in MEMBERS]
+        self._first.append(first + len(samples))
+
+    def finish(self) -> None:
+        """Writes what has no fixed size."""
+        for one in (self._keys, self._source_numbers, self._subset_bits, self._places):
+            one.flush()
+        found = np.array([one.encode() for one in self._sources], dtype=np.bytes_)
+        np.save(self._folder / "source_names.npy", found)
+        named = {
+            "shapes": [list(one) for one in self._shapes],
+            "subset_names": list(self._subsets),
+            "first": self._first,
+        }
+        (self._folder / "table.json").write_text(json.dumps(named))
+
+    def _place(self, sample: IndexedSample, name: str) -> tuple[int, int, int, int]:
+        member = sample.members.get(name)
+        if member is None:
+            raise CorruptShard(f"{sample.key}: the index has no {name}; encode again")
+        shape = self._shapes.setdefault(tuple(member.shape), len(self._shapes))
+        return member.offset, member.length, int(member.digest, 16), shape
+
+    def _bits(self, subsets: Sequence[str]) -> int:
+        bits = 0
+        for name in subsets:
+            number = self._subsets.setdefault(name, len(self._subsets))
+            if number >= MAX_SUBSETS:
+                raise CorruptShard(f"more than {MAX_SUBSETS} subsets; the index has no bits left")
+            bits |= 1 << number
+        return bits
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept."""
+    named = os.environ.get("AVDATA_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avdata"
+
+
+def table_folder(digest: str) -> Path:
+    """Of a dataset's table, which may not be there yet."""
+    return cache_folder() / f"table-v{VERSION}-{digest}"
+
+
+@contextmanager
+def committed_table(folder: Path, count: int) -> Iterator[TableBuilder]:
+    """Takes a table of so many samples, and commits it when the block ends well.
+
+    Where another process has committed it meanwhile, that one is kept.
+    """
+    temporary = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
+    temporary.mkdir(parents=True)
+    try:
+        builder = TableBuilder(temporary, count)
+        yield builder
+        builder.finish()
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "table.json").exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def map_table(shards: Sequence[TableShard], folder: Path) -> Table:
+    """A committed table; FileNotFoundError where there is none."""
+    named = json.loads((folder / "table.json").read_text())
+    arrays = {
+        # As plain arrays: looking up a row of numpy's memmap class costs ten times as much.
+        name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+        for name in ("keys", "sources", "source_names", "subsets", "places")
+    }
+    return Table(
+        shards=shards,
+        first=np.array(named["first"], np.int64),
+        subset_names=named["subset_names"],
+        shapes=[tuple(one) for one in named["shapes"]],
+        **arrays,
+    )

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avdata.errors import CorruptShard, UsageError
+from avdata.pipeline.shards.dataset import Dataset, describe_dataset
+from avdata.pipeline.shards.index import index_path
+from avdata.pipeline.shards.open_table import open_table
+from avdata.pipeline.shards.table import table_folder
+from tests.trainer.shards import write_shards
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.setenv("AVDATA_CACHE", str(tmp_path / "cache"))
+    return write_shards(tmp_path / "shards")
+
+
+def test_a_table_holds_what_the_indices_hold(dataset: Dataset) -> None:
+    for _ in range(2):  # Made, then mapped.
+        table = open_table(dataset)
+        row = 0
+        for shard, index in dataset.indices():
+            for sample in index.samples:
+                assert table.sample(row) == sample
+                assert table.shard_of(row).name == shard["name"]
+                assert table.shard_of(row).split == shard["split"]
+                row += 1
+        assert len(table) == row
+
+
+def test_it_is_mapped_and_not_read(dataset: Dataset) -> None:
+    open_table(dataset)
+    for index in Path(dataset.root).glob("*/*.index.json"):
+        index.unlink()
+    table = open_table(describe_dataset(dataset.root))
+    assert isinstance(table.places.base, np.memmap)
+
+
+def test_other_indices_than_those_listed_give_no_table(dataset: Dataset) -> None:
+    path = index_path(dataset.root, dataset.shards[0]["name"])
+    path.write_text(path.read_text().replace("contact", "nothing"))
+    with pytest.raises(CorruptShard, match="not the one listed"):
+        open_table(dataset)
+    assert not table_folder(dataset.digest).exists()
+
+
+def test_a_killed_maker_leaves_nothing_that_stops_the_next(dataset: Dataset) -> None:
+    folder = table_folder(dataset.digest)
+    left = folder.with_name(folder.name + ".tmp-killed")
+    left.mkdir(parents=True)
+    (left / "keys.npy").write_text("half")
+    assert len(open_table(dataset)) == sum(shard["num_samples"] for shard in dataset.shards)
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AVDATA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="name a folder in AVDATA_CACHE"):
+        open_table(dataset)

@@ -1,0 +1,208 @@
+from collections import Counter
+from itertools import chain, combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avdata.errors import UsageError
+from avdata.trainer.data.config import Remainder
+from avdata.trainer.data.plan import Bucket, GlobalBatch, Group, Plan, slice_of
+from avdata.trainer.data.runs import runs_of, runs_where
+
+LAWS = settings(deadline=None, max_examples=40)
+SEEDS = st.integers(0, 2**63)
+WORLDS = st.integers(1, 9)
+
+
+@st.composite
+def layouts(draw: st.DrawFn, quotas: bool = False) -> dict[str, Bucket]:
+    """Buckets of some groups, with batch sizes of their own; rows are dealt out in turn."""
+    found, row = {}, 0
+    for name in draw(st.lists(st.sampled_from("pqr"), min_size=1, max_size=3, unique=True)):
+        groups = []
+        for _ in range(draw(st.integers(1, 2))):
+            size = draw(st.integers(1, 17))
+            quota = draw(st.integers(1, 3 * size)) if quotas else size
+            groups.append(Group(runs_of([(row, row + size)]), quota))
+            row += size
+        found[name] = Bucket(groups, draw(st.integers(1, 9)))
+    return found
+
+
+def epoch(plan: Plan, number: int = 0) -> list[GlobalBatch]:
+    steps = range(plan.steps_before(number), plan.steps_before(number + 1))
+    return [plan.batch(step) for step in steps]
+
+
+def real(batches: list[GlobalBatch]) -> list[int]:
+    return [int(row) for batch in batches for row in batch.rows[: batch.num_real]]
+
+
+def rows_of(bucket: Bucket) -> set[int]:
+    return {int(r) for g in bucket.groups for r in g.samples.at(np.arange(len(g.samples)))}
+
+
+def same(one: GlobalBatch, other: GlobalBatch) -> bool:
+    names = ("step", "epoch", "bucket", "num_real", "first_position")
+    return one.rows.tolist() == other.rows.tolist() and all(
+        getattr(one, name) == getattr(other, name) for name in names
+    )
+
+
+@LAWS
+@given(layouts(), SEEDS, st.integers(0, 5))
+def test_every_sample_counts_exactly_once_an_epoch(
+    buckets: dict[str, Bucket], seed: int, number: int
+) -> None:
+    found = real(epoch(Plan(buckets, seed), number))
+    assert Counter(found) == Counter(chain(*map(rows_of, buckets.values())))
+
+
+@LAWS
+@given(layouts(quotas=True), SEEDS, st.integers(1, 5))
+def test_over_any_epochs_a_sample_comes_as_often_as_its_weight_says(
+    buckets: dict[str, Bucket], seed: int, epochs: int
+) -> None:
+    plan = Plan(buckets, seed)
+    counts = Counter(real(list(chain(*(epoch(plan, k) for k in range(epochs))))))
+    for bucket in buckets.values():
+        for group in bucket.groups:
+            size, wanted = len(group.samples), epochs * group.quota
+            found = [counts[int(row)] for row in group.samples.at(np.arange(size))]
+            assert sum(found) == wanted
+            assert set(found) <= {wanted // size, -(-wanted // size)}
+
+
+@LAWS
+@given(layouts(quotas=True), SEEDS, st.sampled_from(["pad", "carry", "drop"]))
+def test_a_batch_is_full_of_one_bucket_whatever_becomes_of_the_last(
+    buckets: dict[str, Bucket], seed: int, remainder: Remainder
+) -> None:
+    if remainder == "drop" and all(b.seats < b.batch_size for b in buckets.values()):
+        with pytest.raises(UsageError, match="no bucket has a whole batch"):
+            Plan(buckets, seed, remainder)
+        return
+    plan = Plan(buckets, seed, remainder)
+    for step in range(40):
+        batch = plan.batch(step)
+        bucket = buckets[batch.bucket]
+        assert len(batch.rows) == bucket.batch_size
+        assert set(batch.rows.tolist()) <= rows_of(bucket)
+        assert 1 <= batch.num_real <= bucket.batch_size
+        assert remainder == "pad" or batch.num_real == bucket.batch_size
+
+
+@LAWS
+@given(layouts(), SEEDS)
+def test_what_is_carried_is_neither_lost_nor_repeated(
+    buckets: dict[str, Bucket], seed: int
+) -> None:
+    """After any epoch a bucket lacks less than a batch, and no sample is more than one ahead."""
+    plan = Plan(buckets, seed, "carry")
+    seen: dict[str, Counter[int]] = {name: Counter() for name in buckets}
+    for number in range(6):
+        for batch in epoch(plan, number):
+            seen[batch.bucket].update(batch.rows.tolist())
+        for name, bucket in buckets.items():
+            taken = seen[name].total()
+            assert 0 <= (number + 1) * bucket.seats - taken < bucket.batch_size
+            times = taken // bucket.seats
+            assert {seen[name][row] for row in rows_of(bucket)} <= {times, times + 1}
+
+
+@LAWS
+@given(layouts(), SEEDS)
+def test_what_is_dropped_is_less_than_a_batch_of_each_bucket(
+    buckets: dict[str, Bucket], seed: int
+) -> None:
+    if all(b.seats < b.batch_size for b in buckets.values()):
+        return
+    plan = Plan(buckets, seed, "drop")
+    found = Counter(batch.bucket for batch in epoch(plan))
+    assert found == Counter({n: b.seats // b.batch_size for n, b in buckets.items()})
+    assert max(Counter(real(epoch(plan))).values()) == 1
+
+
+@LAWS
+@given(layouts(quotas=True), SEEDS, WORLDS)
+def test_the_ranks_slices_are_the_global_batch_whatever_their_number(
+    buckets: dict[str, Bucket], seed: int, world: int
+) -> None:
+    for batch in epoch(Plan(buckets, seed)):
+        slices = [slice_of(batch, rank, world) for rank in range(world)]
+        assert len({len(seats) for seats, _ in slices}) == 1
+        counted = [int(s) for seats, counts in slices for s in seats[counts == 1]]
+        assert counted == list(range(batch.num_real))
+
+
+@LAWS
+@given(layouts(quotas=True), SEEDS, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
+def test_a_batch_depends_on_its_step_alone_and_not_on_what_was_asked_before(
+    buckets: dict[str, Bucket], seed: int, steps: list[int]
+) -> None:
+    wandering = Plan(buckets, seed, "carry")
+    for step in steps:
+        assert same(wandering.batch(step), Plan(buckets, seed, "carry").batch(step))
+
+
+@LAWS
+@given(layouts(quotas=True), SEEDS, st.sampled_from(["pad", "carry"]), st.integers(0, 10**15))
+def test_steps_and_epochs_count_alike(
+    buckets: dict[str, Bucket], seed: int, remainder: Remainder, step: int
+) -> None:
+    plan = Plan(buckets, seed, remainder)
+    number = plan.epoch_of(step)
+    assert plan.steps_before(number) <= step < plan.steps_before(number + 1)
+
+
+@LAWS
+@given(layouts(quotas=True), SEEDS)
+def test_every_seat_of_two_epochs_has_its_own_key(buckets: dict[str, Bucket], seed: int) -> None:
+    plan = Plan(buckets, seed)
+    keys = [
+        (batch.epoch, batch.first_position + seat)
+        for batch in (*epoch(plan, 0), *epoch(plan, 1))
+        for seat in range(len(batch.rows))
+    ]
+    assert len(set(keys)) == len(keys)
+    assert {number for number, _ in keys} == {0, 1}
+
+
+def two_buckets(size: int = 200) -> dict[str, Bucket]:
+    return {
+        "p": Bucket([Group(runs_of([(0, size)]), size)], 8),
+        "q": Bucket([Group(runs_of([(size, 2 * size)]), size)], 8),
+    }
+
+
+def test_epochs_and_seeds_give_other_orders() -> None:
+    plan = Plan(two_buckets(), seed=0)
+    orders = [epoch(plan, 0), epoch(plan, 1), epoch(Plan(two_buckets(), 1), 0)]
+    assert len({tuple(real(one)) for one in orders}) == 3
+    # Not only the order of the batches: their company, too.
+    company = [{frozenset(batch.rows.tolist()) for batch in one} for one in orders]
+    assert all(not one & other for one, other in combinations(company, 2))
+
+
+def test_batches_of_different_buckets_are_mixed() -> None:
+    kinds = [batch.bucket for batch in epoch(Plan(two_buckets(), seed=0))]
+    assert kinds not in (sorted(kinds), sorted(kinds, reverse=True))
+
+
+def test_groups_of_a_bucket_are_mixed_in_its_batches() -> None:
+    groups = [Group(runs_of([(0, 100)]), 100), Group(runs_of([(100, 200)]), 100)]
+    batches = epoch(Plan({"p": Bucket(groups, 20)}, seed=0))
+    assert all(0 < (batch.rows < 100).sum() < 20 for batch in batches)
+
+
+def test_no_samples_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no samples"):
+        Plan({}, seed=0)
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_runs_are_the_rows_of_a_mask(mask: list[bool]) -> None:
+    runs = runs_where(np.array(mask, dtype=bool))
+    assert runs.at(np.arange(len(runs))).tolist() == np.flatnonzero(mask).tolist()

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from avdata.errors import UsageError
+from avdata.pipeline.shards.dataset import Dataset, read_sample
+from avdata.trainer.data.stream import Batch, ShardStream
+from tests.trainer.data.loaders import write
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write(tmp_path_factory.mktemp("shards"))
+
+
+def a_stream(dataset: Dataset, **options: int) -> ShardStream:
+    return ShardStream(dataset.root, 4, seed=3, **options)  # type: ignore[arg-type]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return all(
+        torch.equal(one[name], other[name])
+        if isinstance(one[name], torch.Tensor)
+        else one[name] == other[name]
+        for name in one
+    )
+
+
+def test_each_iteration_is_an_epoch_of_all_samples_as_written(dataset: Dataset) -> None:
+    entries = {entry.key: entry for entry in dataset.samples("train")}
+    stream = a_stream(dataset)
+    for number in range(2):
+        seen = []
+        batches = list(DataLoader(stream, batch_size=None))
+        for batch in batches:
+            assert batch["epoch"] == number
+            for seat, key in enumerate(batch["keys"]):
+                sample = read_sample(dataset.root, entries[key])
+                assert np.array_equal(batch["video"][seat].numpy(), sample.video)
+                assert np.array_equal(batch["audio"][seat].numpy(), sample.audio)
+                length = batch["video_text_length"][seat]
+                text = batch["video_text"][seat]
+                assert np.array_equal(text[:length].numpy(), sample.video_text)
+                assert not text[length:].any()
+                seen += [key] * int(batch["weight"][seat])
+        assert sorted(seen) == sorted(entries)
+
+
+def test_a_state_taken_anywhere_goes_on_there_with_any_number_of_ranks(dataset: Dataset) -> None:
+    whole = list(a_stream(dataset))
+    for stop in range(len(whole)):
+        first = iter(stream := a_stream(dataset))
+        for _ in range(stop):
+            next(first)
+        ranks = [a_stream(dataset, rank=rank, world=2) for rank in range(2)]
+        for one in ranks:
+            one.load_state_dict(stream.state_dict())
+        rest = list(zip(*ranks, strict=True))
+        assert len(rest) == len(whole) - stop
+        for batch, halves in zip(whole[stop:], rest, strict=True):
+            assert batch["keys"] == [key for half in halves for key in half["keys"]]
+            assert torch.equal(batch["video"], torch.cat([half["video"] for half in halves]))
+    assert len(stream) == len(whole)
+
+
+def test_worker_processes_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match="num_workers=0"):
+        next(iter(DataLoader(a_stream(dataset), batch_size=None, num_workers=1)))
+
+
+def test_another_order_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    other = write(tmp_path)
+    with pytest.raises(UsageError, match="seed was 3, is 4"):
+        ShardStream(other.root, 4, seed=4).load_state_dict(a_stream(dataset).state_dict())

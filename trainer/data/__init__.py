@@ -1,0 +1,1 @@
+"""From shards to batches: which samples make which step, and how their bytes come to be tensors."""

@@ -1,0 +1,156 @@
+"""Turns a plan into batches in host memory, some of them ahead of their use, with threads only.
+
+Readers wait for the disk, the network and the hash, none of which needs the interpreter, so worker
+processes would add copies and nothing else. Nothing is shared between ranks.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from numpy import ndarray
+from torch import Tensor
+
+from avdata.errors import CorruptShard
+from avdata.pipeline.shards.table import MEMBERS, Table
+from avdata.trainer.data.buffers import Lease, Ring, room
+from avdata.trainer.data.config import ReadConfig
+from avdata.trainer.data.counters import Counters
+from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
+from avdata.trainer.data.quarantine import Quarantine
+from avdata.trainer.data.sample_reader import TEXTS, Located, SampleReader, locate
+
+Role = str
+
+
+@dataclass(frozen=True, slots=True)
+class HostBatch:
+    """One rank's share of a step in host memory, as it lies in the shards."""
+
+    plan: GlobalBatch
+    seats: Int64[ndarray, " b"]
+    """Which seats of the global batch these are."""
+    weights: Tensor
+    """(b) float32: 1 for each sample that counts, 0 for repeats and for damaged samples."""
+    keys: list[str]
+    arrays: Mapping[Role, Tensor]
+    """float16: latents (b ...), text (b longest d), zeros after its tokens."""
+    lengths: Mapping[Role, Tensor]
+    """(b) int64: tokens of each text."""
+    extra: Mapping[str, Tensor]
+    """What `Extra` asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """More of a batch's memory, for its user to fill in the readers' threads."""
+
+    shapes: Callable[[Mapping[Role, tuple[int, ...]]], Mapping[str, tuple[int, ...]]]
+    """From the roles' batch shapes to the shapes of float32 arrays."""
+    fill: Callable[[HostBatch, int], None]
+    """Called once a seat, by its number in this rank's share, after it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The host batches of one rank."""
+
+    table: Table
+    plan: Plan
+    reader: SampleReader
+    roles: Sequence[Role]
+    longest: Mapping[Role, int]
+    """Tokens to which each text is padded or cut."""
+    rank: int
+    world: int
+    read: ReadConfig
+    counters: Counters
+    quarantine: Quarantine
+    ring: Ring
+    extra: Extra | None = None
+
+    def batches(self, first: int, last: int) -> Iterator[HostBatch]:
+        """Those of steps `first` to `last` - 1, in order."""
+        pool = ThreadPoolExecutor(self.read.threads, thread_name_prefix="reader")
+        ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
+        self.reader.attempts.stop.clear()
+        try:
+            for step in range(first, last):
+                batch = self._begin(self.plan.batch(step))
+                samples = locate(self.table, batch.plan.rows[batch.seats], self.roles)
+                reads = [pool.submit(self._seat, batch, k, one) for k, one in enumerate(samples)]
+                ahead.append((batch, reads))
+                del batch, reads  # Its memory is the consumer's to let go.
+                if len(ahead) > self.read.ahead:
+                    yield self._ready(ahead)
+            while ahead:
+                yield self._ready(ahead)
+        finally:
+            self.reader.attempts.stop.set()  # Nobody wants what is still being waited for.
+            pool.shutdown(cancel_futures=True)
+
+    def _ready(self, ahead: deque[tuple[HostBatch, list[Future[None]]]]) -> HostBatch:
+        began = time.perf_counter()
+        batch, reads = ahead.popleft()
+        for one in reads:
+            one.result()
+        self.counters.add("wait_seconds", time.perf_counter() - began)
+        return batch
+
+    def _begin(self, plan: GlobalBatch) -> HostBatch:
+        seats, counts = slice_of(plan, self.rank, self.world)
+        shapes = self.shapes(int(plan.rows[0]), len(seats))
+        more = {} if self.extra is None else self.extra.shapes(shapes)
+        lease = self.ring.lease(
+            sum(room(shape, np.float16) for shape in shapes.values())
+            + sum(room(shape, np.float32) for shape in more.values())
+        )
+        batch = HostBatch(
+            plan=plan,
+            seats=seats,
+            weights=torch.from_numpy(counts.astype(np.float32)),
+            keys=[key.decode() for key in self.table.keys[plan.rows[seats]].tolist()],
+            arrays={role: _taken(lease, shape, np.float16) for role, shape in shapes.items()},
+            lengths={
+                role: torch.zeros(len(seats), dtype=torch.int64)
+                for role in self.roles
+                if role in TEXTS
+            },
+            extra={name: _taken(lease, shape, np.float32) for name, shape in more.items()},
+        )
+        lease.close()
+        return batch
+
+    def shapes(self, row: int, seats: int) -> dict[Role, tuple[int, ...]]:
+        """Of the arrays of a batch of so many samples like this one."""
+        found: dict[Role, tuple[int, ...]] = {}
+        places = self.table.places[row]
+        for role in self.roles:
+            shape = self.table.shapes[int(places[MEMBERS.index(f"{role}.npy")]["shape"])]
+            rest = (self.longest[role], *shape[1:]) if role in TEXTS else shape
+            found[role] = (seats, *rest)
+        return found
+
+    def _seat(self, batch: HostBatch, number: int, sample: Located) -> None:
+        seat = {role: array[number].numpy() for role, array in batch.arrays.items()}
+        try:
+            for role, count in self.reader.read(sample, seat).items():
+                batch.lengths[role][number] = count
+        except CorruptShard as error:
+            # Every rank goes on in step: the seat stays, empty, and counts for nothing.
+            self.quarantine.add(sample.key, sample.tar, error)
+            self.counters.add("substitutes")
+            batch.weights[number] = 0
+            for array in seat.values():
+                array[...] = 0
+        if self.extra is not None:
+            self.extra.fill(batch, number)
+
+
+def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
+    return torch.from_numpy(lease.take(shape, dtype))

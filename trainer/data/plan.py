@@ -1,0 +1,194 @@
+"""Which samples make which step: a pure function of the samples, the batch sizes and the seed.
+
+A step is one global batch of one bucket, whatever the number of ranks; each rank takes its slice.
+Everything is computed from the number of the step: no order is stored, so the state of a loader is
+that number, the same on every rank, and any step costs the same.
+
+Samples of equal weight form a group. A group is one endless sequence of passes, each a permutation
+of its samples; an epoch takes the next `quota` of them. With weight 1 that is one pass: every
+sample once. A bucket's epoch is what its groups give, mixed, and cut into batches.
+"""
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from avdata.errors import UsageError
+from avdata.trainer.data.config import Remainder
+from avdata.trainer.data.permutation import Permutation
+from avdata.trainer.data.runs import Runs
+
+BLOCK = 256
+"""Steps whose batches are looked up at once: most of the cost is the same for one."""
+PASS, MIX, BATCHES = 101, 102, 103
+"""Streams of the plan's own draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Samples of one bucket and one weight."""
+
+    samples: Runs
+    quota: int
+    """Seats that they take in an epoch: their number times their weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Samples of one shape."""
+
+    groups: Sequence[Group]
+    batch_size: int
+    """Global."""
+
+    @property
+    def seats(self) -> int:
+        """In an epoch."""
+        return sum(group.quota for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalBatch:
+    """What all ranks train on in one step."""
+
+    step: int
+    epoch: int
+    bucket: str
+    rows: Int64[ndarray, " seats"]
+    """Of the samples in the index; repeats fill it up to the batch size."""
+    num_real: int
+    """The first so many seats count, equally; the others have weight 0."""
+    first_position: int
+    """Of its seats in the epoch; with the epoch it keys their noise."""
+
+
+class Plan:
+    """The order of training, for ever."""
+
+    def __init__(
+        self, buckets: Mapping[str, Bucket], seed: int, remainder: Remainder = "pad"
+    ) -> None:
+        self.names = sorted(name for name, bucket in buckets.items() if bucket.seats)
+        self._buckets = [buckets[name] for name in self.names]
+        self._seed, self._remainder = seed, remainder
+        self._block: tuple[tuple[int, int], list[int]] | None = None
+        self._stride = max((bucket.batch_size for bucket in self._buckets), default=0)
+        if not self._buckets:
+            raise UsageError("the shards have no samples to train on")
+        if remainder == "drop" and self.steps_before(1) == 0:
+            raise UsageError(
+                "no bucket has a whole batch, and remainder = drop leaves nothing to train on; "
+                "use pad, or a smaller batch"
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Different ones."""
+        return sum(len(group.samples) for bucket in self._buckets for group in bucket.groups)
+
+    def steps_before(self, epoch: int) -> int:
+        """Steps of all epochs before this one."""
+        return sum(self._batches_before(bucket, epoch) for bucket in self._buckets)
+
+    def batch(self, step: int) -> GlobalBatch:
+        """The global batch of a step, counted from 0 over all epochs."""
+        epoch = self.epoch_of(step)
+        before = self.steps_before(epoch)
+        number = self._number(epoch, step - before, self.steps_before(epoch + 1) - before)
+        place = 0
+        for place, bucket in enumerate(self._buckets):  # noqa: B007 (used after the loop)
+            begun = self._batches_before(bucket, epoch)
+            count = self._batches_before(bucket, epoch + 1) - begun
+            if number < count:
+                break
+            number -= count
+        real = self._rows(place, self._seats(bucket, epoch, begun, number))
+        return GlobalBatch(
+            step=step,
+            epoch=epoch,
+            bucket=self.names[place],
+            rows=np.resize(real, bucket.batch_size),  # Repeats from the start where real ones end.
+            num_real=len(real),
+            first_position=(step - before) * self._stride,
+        )
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch that a step belongs to."""
+        beyond = 1
+        while self.steps_before(beyond) <= step:
+            beyond *= 2
+        return bisect.bisect_right(range(beyond + 1), step, key=self.steps_before) - 1
+
+    def _number(self, epoch: int, within: int, steps: int) -> int:
+        """Which of the epoch's batches, counted by bucket, its step `within` is."""
+        block, place = divmod(within, BLOCK)
+        if self._block is None or self._block[0] != (epoch, block):
+            some = np.arange(block * BLOCK, min((block + 1) * BLOCK, steps))
+            mixed = Permutation(steps, BATCHES, self._seed, epoch)(some)
+            self._block = ((epoch, block), mixed.tolist())
+        return self._block[1][place]
+
+    def _batches_before(self, bucket: Bucket, epoch: int) -> int:
+        if self._remainder == "carry":
+            return epoch * bucket.seats // bucket.batch_size
+        each, left = divmod(bucket.seats, bucket.batch_size)
+        return epoch * (each + (left > 0 and self._remainder == "pad"))
+
+    def _seats(
+        self, bucket: Bucket, epoch: int, begun: int, number: int
+    ) -> Int64[ndarray, " real"]:
+        """Of an epoch's batch, counted over all epochs."""
+        if self._remainder == "carry":
+            first = (begun + number) * bucket.batch_size
+            return np.arange(first, first + bucket.batch_size)
+        first = number * bucket.batch_size
+        last = min(first + bucket.batch_size, bucket.seats)
+        return epoch * bucket.seats + np.arange(first, last)
+
+    def _rows(self, place: int, seats: Int64[ndarray, " real"]) -> Int64[ndarray, " real"]:
+        """The samples that sit there."""
+        bucket = self._buckets[place]
+        epochs, within = np.divmod(seats, bucket.seats)
+        rows = np.empty_like(seats)
+        for epoch in np.unique(epochs):
+            here, mixed = epochs == epoch, within
+            if len(bucket.groups) > 1:  # One group's passes are in random order already.
+                mixed = Permutation(bucket.seats, MIX, self._seed, int(epoch), place)(within)
+            rows[here] = self._drawn(place, int(epoch), mixed[here])
+        return rows
+
+    def _drawn(
+        self, place: int, epoch: int, seats: Int64[ndarray, " some"]
+    ) -> Int64[ndarray, " some"]:
+        """Groups follow each other in an epoch's seats, each with the next part of its passes."""
+        rows, first = np.empty_like(seats), 0
+        for number, group in enumerate(self._buckets[place].groups):
+            mine = (seats >= first) & (seats < first + group.quota)
+            passes, within = np.divmod(
+                epoch * group.quota + seats[mine] - first, max(1, len(group.samples))
+            )
+            found = np.empty_like(within)
+            for one in np.unique(passes):
+                here = passes == one
+                key = (PASS, self._seed, int(one), place, number)
+                found[here] = Permutation(len(group.samples), *key)(within[here])
+            rows[mine] = group.samples.at(found)
+            first += group.quota
+        return rows
+
+
+def slice_of(
+    batch: GlobalBatch, rank: int, world: int
+) -> tuple[Int64[ndarray, " each"], Int64[ndarray, " each"]]:
+    """A rank's seats of a global batch, and which of them count (1) or are repeats (0).
+
+    Every rank has as many; where the ranks cannot share the batch equally, repeats fill it up.
+    """
+    each = -(-len(batch.rows) // world)
+    seats = np.arange(rank * each, (rank + 1) * each)
+    counts = (seats < batch.num_real).astype(np.int64)
+    return seats % len(batch.rows), counts

@@ -1,0 +1,112 @@
+"""Filters and weights over the index: which samples of a split train, how often an epoch, and in
+batches of which size. Both are masks over the mapped arrays; no sample is opened.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float64, UInt64
+from numpy import ndarray
+
+from avdata.errors import UsageError
+from avdata.pipeline.shards.table import MEMBERS, Table
+from avdata.trainer.data.config import MixConfig
+from avdata.trainer.data.plan import Bucket, Group
+from avdata.trainer.data.runs import Runs, runs_of, runs_where
+
+Spans = list[tuple[int, int]]
+
+
+def buckets_of(
+    table: Table, split: str, mix: MixConfig, batch_size: int, patch: int
+) -> dict[str, Bucket]:
+    """The buckets of a split; `patch` latents of the video make one token.
+
+    UsageError for a bucket, a subset or a source that is not there, or where nothing is left.
+    """
+    spans: dict[str, Spans] = {}
+    for shard, first, last in table.spans(split):
+        mine = spans.setdefault(shard.bucket, [])
+        joins = bool(mine) and mine[-1][1] == first  # Neighbours: one look at both.
+        mine.append((mine.pop()[0] if joins else first, last))
+    _require_known("bucket", mix.only_buckets, spans)
+    chosen = {name: spans[name] for name in spans if name in (mix.only_buckets or spans)}
+    found = {}
+    for name, some in chosen.items():
+        groups = [
+            Group(runs, max(1, round(len(runs) * Fraction(str(weight)))))
+            for weight, runs in _weighted(table, some, mix)
+        ]
+        size = batch_size
+        if mix.batch_tokens is not None:
+            size = max(1, mix.batch_tokens // _tokens(table, some[0][0], patch))
+            size = max(1, size // mix.batch_multiple) * mix.batch_multiple
+        if groups:
+            found[name] = Bucket(groups, size)
+    if not found:
+        raise UsageError(
+            f"no samples to train on: the split {split} has {sum(map(_count, spans.values()))}, "
+            "and only_subsets, without_subsets, only_buckets and weights leave none"
+        )
+    return found
+
+
+def _weighted(table: Table, spans: Spans, mix: MixConfig) -> list[tuple[float, Runs]]:
+    """The rows of a bucket by their weight, those of weight 0 left out."""
+    if not (mix.only_subsets or mix.without_subsets or mix.subset_weights or mix.source_weights):
+        return [(1.0, runs_of(spans))] if _count(spans) else []
+    weights = np.zeros(len(table))
+    for first, last in spans:
+        weights[first:last] = _weights(table, first, last, mix)
+    return [(float(one), runs_where(weights == one)) for one in np.unique(weights) if one > 0]
+
+
+def _weights(table: Table, first: int, last: int, mix: MixConfig) -> Float64[ndarray, " rows"]:
+    bits = np.asarray(table.subsets[first:last])
+    weights = np.ones(last - first)
+    if mix.only_subsets:
+        weights[(bits & _bits(table, mix.only_subsets)) == 0] = 0
+    weights[(bits & _bits(table, mix.without_subsets)) != 0] = 0
+    for name, weight in mix.subset_weights.items():
+        weights[(bits & _bits(table, (name,))) != 0] *= weight
+    if mix.source_weights:
+        weights *= _by_source(table, mix.source_weights)[table.sources[first:last]]
+    return weights
+
+
+def _bits(table: Table, names: Sequence[str]) -> UInt64[ndarray, ""]:
+    _require_known("subset", names, table.subset_names)
+    found = sum(1 << table.subset_names.index(name) for name in names)
+    return np.array(found, np.uint64)
+
+
+def _by_source(table: Table, weights: Mapping[str, float]) -> Float64[ndarray, " sources"]:
+    found = np.ones(len(table.source_names))
+    for name, weight in weights.items():
+        named = np.char.startswith(table.source_names, name.encode())
+        if not named.any():
+            raise UsageError(f"source_weights.{name}: no source's digest begins like this")
+        found[named] *= weight
+    return found
+
+
+def _tokens(table: Table, row: int, patch: int) -> int:
+    """Latent tokens of one sample, video and audio."""
+    places = table.places[row]
+    video, audio = (
+        table.shapes[int(places[MEMBERS.index(f"{role}.npy")]["shape"])]
+        for role in ("video", "audio")
+    )
+    return int(np.prod(video[1:])) // patch + audio[-1]
+
+
+def _count(spans: Spans) -> int:
+    return sum(last - first for first, last in spans)
+
+
+def _require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"no {what} {name} in the shards; there are: {listed}")

@@ -1,0 +1,93 @@
+"""A dataset opened for training: its table, a reader for its samples, and the plans over them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from avdata import storage
+from avdata.pipeline.shards.dataset import Dataset, SampleEntry, describe_dataset
+from avdata.pipeline.shards.open_table import open_table
+from avdata.pipeline.shards.retry import Attempts
+from avdata.pipeline.shards.store import open_store
+from avdata.pipeline.shards.table import Table
+from avdata.trainer.data.cache import RangeCache
+from avdata.trainer.data.config import MixConfig, ReadConfig
+from avdata.trainer.data.counters import Counters
+from avdata.trainer.data.plan import Plan
+from avdata.trainer.data.sample_reader import SampleReader
+from avdata.trainer.data.selection import buckets_of
+
+PATCH = 4
+"""Video latents that make one token of the model: 1 x 2 x 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What all loaders of one process share."""
+
+    dataset: Dataset
+    table: Table
+    reader: SampleReader
+    counters: Counters
+
+    def entries(self, split: str, count: int) -> list[SampleEntry]:
+        """The first samples of a split."""
+        found: list[SampleEntry] = []
+        for shard, first, last in self.table.spans(split):
+            for row in range(first, min(last, first + count - len(found))):
+                one = self.table.sample(row)
+                tar = f"{shard.name}.tar"
+                found.append(
+                    SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
+                )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A plan, and all that it depends on."""
+
+    plan: Plan
+    identity: dict[str, Any]
+
+
+def open_source(shards: str | Path, read: ReadConfig) -> Source:
+    """UsageError where there are no shards; see `open_table`."""
+    dataset = describe_dataset(storage.place(shards))
+    table = open_table(dataset)
+    counters = Counters()
+    store = open_store(str(shards), read.timeout_seconds, 2 * read.threads)
+    attempts = Attempts(read.attempts, lambda: counters.add("retries"))
+    cache = None
+    if read.cache is not None:
+        most = int(read.cache_gib * 2**30)
+        cache = RangeCache(Path(read.cache), most, dataset.digest)
+    return Source(dataset, table, SampleReader(store, attempts, counters, cache), counters)
+
+
+def order_of(
+    source: Source, mix: MixConfig, batch_size: int, seed: int, split: str = "train"
+) -> Order:
+    """The order in which a split is trained on."""
+    buckets = buckets_of(source.table, split, mix, batch_size, PATCH)
+    identity = {
+        "dataset": source.dataset.digest,
+        "split": split,
+        "seed": seed,
+        "remainder": mix.remainder,
+        "batch_sizes": {name: buckets[name].batch_size for name in sorted(buckets)},
+        "seats": {name: buckets[name].seats for name in sorted(buckets)},
+        "mix": storage.digest_json(asdict(mix)),
+    }
+    return Order(Plan(buckets, seed, mix.remainder), identity)
+
+
+def longest_texts(source: Source, roles: Sequence[str]) -> dict[str, int]:
+    """Tokens that the encoders of the shards give at most."""
+    specs = source.dataset.specs
+    both = {
+        "video_text": specs.video_text.max_tokens,
+        "audio_text": specs.audio_text.max_tokens,
+    }
+    return {role: both[role] for role in roles if role in both}

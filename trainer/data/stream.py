@@ -1,0 +1,105 @@
+"""The loader as torch's `IterableDataset`, for trainers of other people.
+
+    stream = ShardStream("data/shards", batch_size=16, rank=rank, world=world)
+    for batch in DataLoader(stream, batch_size=None):   # one epoch
+        ...
+    saved = stream.state_dict()                         # the same on every rank
+
+Batches are whole already: `batch_size=None`, and no workers, since it reads with threads. With
+torchdata's StatefulDataLoader its state is this one, too.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from avdata.errors import UsageError
+from avdata.trainer.data.buffers import Ring
+from avdata.trainer.data.config import DataConfig
+from avdata.trainer.data.feed import Feed, HostBatch
+from avdata.trainer.data.quarantine import Quarantine
+from avdata.trainer.data.source import longest_texts, open_source, order_of
+from avdata.trainer.data.state import State, state_at, step_of
+
+ROLES = ("video", "audio", "video_text", "audio_text")
+Batch = dict[str, Any]
+
+
+@dataclass(eq=False)
+class ShardStream(IterableDataset[Batch]):
+    """One rank's share of one epoch an iteration, from where the last one ended.
+
+    A batch is a dictionary: float16 tensors `video` (b c t h w), `audio` (b c l), `video_text`
+    (b n d) and `audio_text` (b k e) with zeros after `video_text_length` and `audio_text_length`
+    (b); `weight` (b), 0 for repeats and damaged samples; `keys`, `bucket`, `epoch`, `step`.
+    """
+
+    shards: str | Path
+    batch_size: int
+    """Global, over all ranks."""
+    rank: int = 0
+    world: int = 1
+    seed: int = 0
+    config: DataConfig = field(default_factory=DataConfig)
+    roles: Sequence[str] = ROLES
+
+    def __post_init__(self) -> None:
+        config, roles = self.config, self.roles
+        self.source = open_source(self.shards, config.read)
+        self.order = order_of(self.source, config.mix, self.batch_size, self.seed)
+        self.step = 0
+        self.feed = Feed(
+            table=self.source.table,
+            plan=self.order.plan,
+            reader=self.source.reader,
+            roles=roles,
+            longest=longest_texts(self.source, roles),
+            rank=self.rank,
+            world=self.world,
+            read=config.read,
+            counters=self.source.counters,
+            quarantine=Quarantine(config.read.most_bad(self.order.plan.num_samples)),
+            ring=Ring(config.read.ahead + 2, pinned=torch.cuda.is_available()),
+        )
+
+    def __len__(self) -> int:
+        """Batches of the epoch that it is in."""
+        plan = self.order.plan
+        epoch = plan.epoch_of(self.step)
+        return plan.steps_before(epoch + 1) - plan.steps_before(epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """To the end of the epoch; UsageError in a worker process."""
+        if get_worker_info() is not None:
+            raise UsageError("ShardStream reads with threads; give DataLoader num_workers=0")
+        plan = self.order.plan
+        last = plan.steps_before(plan.epoch_of(self.step) + 1)
+        for host in self.feed.batches(self.step, last):
+            # Counted before it is given out: a state taken while it is used goes on after it.
+            self.step = host.plan.step + 1
+            yield _as_plain(host)
+
+    def state_dict(self) -> State:
+        """After the batches given out so far."""
+        return state_at(self.order.plan, self.order.identity, self.step)
+
+    def load_state_dict(self, state: State) -> None:
+        """UsageError, with all that differs, when it is the state of another order."""
+        self.step = step_of(state, self.order.identity)
+
+
+def _as_plain(host: HostBatch) -> Batch:
+    lengths: Mapping[str, Any] = {f"{role}_length": one for role, one in host.lengths.items()}
+    return {
+        **host.arrays,
+        **lengths,
+        "weight": host.weights,
+        "keys": host.keys,
+        "bucket": host.plan.bucket,
+        "epoch": host.plan.epoch,
+        "step": host.plan.step,
+    }
