@@ -10,7 +10,7 @@ from pathlib import Path
 
 from avdata.errors import AvdataError
 from avdata.trainer.launch import leave_word
-from avdata.trainer.loop import train
+from avdata.trainer.train import train
 from avdata.trainer.run import open_run
 
 if __name__ == "__main__":

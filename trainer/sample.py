@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from avdata import storage
@@ -11,6 +10,7 @@ from avdata.encoders.choice import Encoders, EncodersConfig
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.write import write_mp4
 from avdata.trainer import checkpoint
+from avdata.trainer.decode import as_media
 from avdata.trainer.flow import SamplerConfig, sample
 from avdata.trainer.group import joined
 from avdata.trainer.loader import padded
@@ -51,13 +51,7 @@ class Generator:
             else None
         )
         made: Velocity = sample(self.model, seen, heard, config)
-        frames = self.encoders.video.decode(made.video)[0].cpu().numpy()
-        seconds = specs.audio.num_samples(length) / specs.audio.sample_rate
-        frames = frames[: max(1, round(seconds * clip.fps))]
-        samples = np.zeros((2, specs.audio.num_samples(length)), np.float32)
-        if made.audio is not None:
-            samples = self.encoders.audio.decode(made.audio)[0].float().cpu().numpy()
-        return ClipMedia(frames, samples)
+        return as_media(run, made, self.encoders.video, self.encoders.audio)
 
     def _conditioned(self, stream: int, shape: tuple[int, ...], prompt: Prompt) -> Conditioned:
         model = self.run.config.model

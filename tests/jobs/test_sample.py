@@ -9,7 +9,7 @@ import pytest
 
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.loop import train
+from avdata.trainer.train import train
 from avdata.trainer.model.config import Mode
 from avdata.trainer.run import Run, open_run, prepare
 from tests.encoders.checkpoints import oobleck

@@ -47,9 +47,17 @@ def meta_model(config: ModelConfig, specs: Specs, clip: ClipShape, mode: Mode) -
 
 def cost(model: AVFullDiT, specs: Specs, clip: ClipShape, batch: int = 1) -> Cost:
     """Of a batch; `model` is on the meta device."""
-    config = model.config
     shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
-    length = specs.audio.latent_length(clip.num_samples)
+    return cost_of_latents(
+        model, specs, shape, specs.audio.latent_length(clip.num_samples), batch
+    )
+
+
+def cost_of_latents(
+    model: AVFullDiT, specs: Specs, shape: tuple[int, ...], length: int, batch: int = 1
+) -> Cost:
+    """The same by the shape of video's latents and the length of audio's."""
+    config = model.config
     with torch.device("meta"):
         video = _condition(batch, shape, config.max_video_text, specs.video_text.width)
         sound = (specs.audio.channels, length)

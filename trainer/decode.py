@@ -1,0 +1,22 @@
+"""Latents that were sampled, as pixels and samples."""
+
+import numpy as np
+
+from avdata.encoders.encoder import AudioEncoder, VideoEncoder
+from avdata.pipeline.media.clip import ClipMedia
+from avdata.trainer.model.modality import Velocity
+from avdata.trainer.run import Run
+
+
+def as_media(
+    run: Run, made: Velocity, video: VideoEncoder, audio: AudioEncoder | None
+) -> ClipMedia:
+    """The first of a batch: whole frames for as long as there is sound; silence where it has none."""
+    specs, clip = run.specs, run.clip
+    frames = video.decode(made.video)[0].cpu().numpy()
+    length = specs.audio.num_samples(specs.audio.latent_length(clip.num_samples))
+    frames = frames[: max(1, round(length / specs.audio.sample_rate * clip.fps))]
+    samples = np.zeros((2, length), np.float32)
+    if made.audio is not None and audio is not None:
+        samples = audio.decode(made.audio)[0].float().cpu().numpy()
+    return ClipMedia(frames, samples)
