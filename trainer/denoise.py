@@ -20,7 +20,6 @@ from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.flow import Losses, flow_loss, own_times, times
 from avdata.trainer.loader import Loader
-from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.cost import Cost
 from avdata.trainer.model.modality import each_time
 from avdata.trainer.task import Outcome, Seats
@@ -49,9 +48,8 @@ class Denoising:
 
     def seats(self, step: int) -> Seats:
         """From the plan."""
-        places = self.loader.plan.batch(step)
-        keys = [self.loader.entries[place.index].key for place in places]
-        return Seats(keys, places[0].epoch, sum(place.share > 0 for place in places))
+        batch = self.loader.plan.batch(step)
+        return Seats(self.loader.keys(step), batch.epoch, batch.num_real)
 
     def parts(self, batch: Batch) -> Sequence[Batch]:
         """On the device, of `micro_batch_size` seats."""
@@ -102,7 +100,7 @@ class Denoising:
                 out[f"loss_{name}_by_time"] = [
                     _number(s / c) if c else None for s, c in zip(total, count, strict=True)
                 ]
-        # With a time of its own audio has other counts; those of its bins are not needed for means.
+        out["reader"] = self.loader.metrics()
         out["seats_by_time"] = [int(c) for c in sums["video by time"][1]]
         return out
 
@@ -135,11 +133,6 @@ def is_pretrained(config: TrainConfig) -> Callable[[str], bool]:
         if path is not None
     )
     return lambda name: name.startswith(named)
-
-
-def takes_audio(model: AVFullDiT) -> bool:
-    """Whether batches have audio: a twin that reads the audio caption is given it."""
-    return model.mode == "t2av" or model.config.audio_caption
 
 
 def _binned(

@@ -1,37 +1,35 @@
 """What is measured of a model now and then, with its weights as they are and averaged."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from avdata.pipeline.shards.dataset import SampleEntry
 from avdata.trainer.batch import Batch
 from avdata.trainer.checkpoint import Weights
 from avdata.trainer.denoise import computing
 from avdata.trainer.flow import Losses, flow_loss
+from avdata.trainer.loader import Loader
 from avdata.trainer.parallel import forget_gathered, raw
 from avdata.trainer.run import Run
 from avdata.trainer.step import Learner
-from avdata.trainer.validate import TIMES, HeldOut, Reads, errors, summary
+from avdata.trainer.validate import TIMES, HeldOut, errors, summary
 
 
 class Measures:
     """Validation and clips of one run."""
 
-    def __init__(
-        self, run: Run, learner: Learner, reader: Reads, entries: Sequence[SampleEntry]
-    ) -> None:
+    def __init__(self, run: Run, learner: Learner, loader: Loader) -> None:
         self._run, self._learner = run, learner
-        config = run.config
-        self._held_out = HeldOut(
-            entries[: config.val_samples], reader, config.micro_batch_size or len(TIMES)
-        )
+        config, reader = run.config, loader.reader
+        at_once = config.micro_batch_size or len(TIMES)
+        self._held_out = HeldOut(loader.held_out(config.val_samples), reader, at_once)
         self._preview = None
-        if config.sample_every is not None and entries:
+        shown = [] if config.sample_every is None else loader.held_out(config.sample_count)
+        if shown:
             from avdata.trainer.preview import Preview
 
-            self._preview = Preview(run, reader, entries, learner.group)
+            self._preview = Preview(run, reader, shown, learner.group)
 
     def after(self, step: int, validate: bool, sample: bool) -> dict[str, Any]:
         """Metrics and names of clips; all ranks call it."""

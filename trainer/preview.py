@@ -32,7 +32,7 @@ class Preview:
         self, run: Run, reader: Reads, entries: Sequence[SampleEntry], group: Group
     ) -> None:
         self._run, self._reader, self._group = run, reader, group
-        self._entries = entries[: run.config.sample_count]
+        self._entries = entries
         self._decoders: tuple[VideoEncoder, AudioEncoder | None] | None = None
 
     def make(self, model: nn.Module, step: int, weights: Weights) -> list[str]:

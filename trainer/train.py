@@ -13,7 +13,6 @@ import torch
 
 from avdata.config import to_plain
 from avdata.encoders.spec import ClipShape, Specs
-from avdata.pipeline.shards.dataset import Dataset
 from avdata.progress import progress
 from avdata.trainer import checkpoint
 from avdata.trainer.batch import Batch
@@ -21,7 +20,7 @@ from avdata.trainer.config import TrainConfig
 from avdata.trainer.denoise import Denoising, is_pretrained
 from avdata.trainer.ema import Ema
 from avdata.trainer.group import Group, joined
-from avdata.trainer.loader import Loader, Reader
+from avdata.trainer.loader import Loader, open_loader
 from avdata.trainer.loop import Loop, LoopConfig, run_loop
 from avdata.trainer.measure import Measures
 from avdata.trainer.metrics import MetricsFile
@@ -31,7 +30,6 @@ from avdata.trainer.model.cost import Cost, cost_of_latents, meta_model
 from avdata.trainer.model.units import units
 from avdata.trainer.optimizer import Rates, adamw
 from avdata.trainer.parallel import parallelized
-from avdata.trainer.plan import Plan
 from avdata.trainer.run import Run
 from avdata.trainer.saver import Saver, SaverConfig
 from avdata.trainer.schedule import share_of_peak
@@ -56,12 +54,13 @@ def train(run: Run) -> int:
         _unalarmed(),
     ):
         first = checkpoint.latest_for_all(run) or 0
-        dataset = run.dataset()
+        run.require_shards()
+        loader = open_loader(run.shards, config, group, run.root / "quarantine.jsonl")
         learner = _learner(run, group, pretrained=first == 0)
         if first:
+            loader.step_of(checkpoint.facts(run, first)["loader"])
             checkpoint.load(run, first, learner.parallel, learner.optimizer, learner.ema)
-        loader = _loader(config, dataset, group)
-        measures = Measures(run, learner, loader.reader, dataset.samples("val"))
+        measures = Measures(run, learner, loader)
         task = Denoising(config, loader, group.device, _costs(run), measures.after)
         with contextlib.closing(_saver(run, group)) as saver, _reporting(run, group, first) as told:
             loop = Loop(
@@ -70,7 +69,7 @@ def train(run: Run) -> int:
                 learner=learner,
                 task=task,
                 saver=saver,
-                checkpoint=lambda step: _saved(run, learner, step),
+                checkpoint=lambda step: _saved(run, learner, loader, step),
                 report=told,
             )
             return run_loop(loop, first, stop)
@@ -106,22 +105,6 @@ def _learner(run: Run, group: Group, *, pretrained: bool) -> Learner:
     return Learner(group, model, parallel, optimizer, ema, config.clip_norm)
 
 
-def _loader(config: TrainConfig, dataset: Dataset, group: Group) -> Loader:
-    entries = dataset.samples("train")
-    return Loader(
-        # A twin that reads the audio caption is given audio; the model takes its caption alone.
-        reader=Reader(dataset, config.model, "t2av" if config.model.audio_caption else config.mode),
-        entries=entries,
-        plan=Plan([entry.bucket for entry in entries], config.batch_size, config.seed),
-        seed=config.seed,
-        caption_dropout=config.caption_dropout,
-        rank=group.rank,
-        world=group.world,
-        threads=config.data.read.threads,
-        read_ahead=config.data.read.ahead,
-    )
-
-
 def _saver(run: Run, group: Group) -> Saver:
     config = run.config
     kept = SaverConfig(
@@ -130,10 +113,13 @@ def _saver(run: Run, group: Group) -> Saver:
     return Saver(run.checkpoints, kept, group)
 
 
-def _saved(run: Run, learner: Learner, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _saved(
+    run: Run, learner: Learner, loader: Loader, step: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     state = checkpoint.state_of(learner.parallel, learner.optimizer, learner.ema)
     facts = {
         "step": step,
+        "loader": loader.state(step),
         "config": to_plain(run.config),
         "dataset_digest": run.dataset_digest,
         "specs": dataclasses.asdict(run.specs),

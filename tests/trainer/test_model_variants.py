@@ -13,7 +13,7 @@ from avdata.pipeline.shards.dataset import Dataset
 from avdata.storage import read_json, write_json
 from avdata.trainer.config import InitConfig, TrainConfig
 from avdata.trainer.data.config import DataConfig, ReadConfig
-from avdata.trainer.loop import train
+from avdata.trainer.train import train
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import ModelConfig, Rope

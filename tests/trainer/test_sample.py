@@ -12,7 +12,7 @@ from avdata.errors import SpecMismatch, UsageError
 from avdata.jobs.sample import prompts_of
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.flow import SamplerConfig
-from avdata.trainer.loop import train
+from avdata.trainer.train import train
 from avdata.trainer.model.config import Mode
 from avdata.trainer.run import Run, open_run, prepare
 from avdata.trainer.sample import Generator, Prompt, open_generator, write_sample

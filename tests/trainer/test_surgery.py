@@ -17,7 +17,7 @@ from avdata.trainer import checkpoint
 from avdata.trainer.config import InitConfig, TrainConfig
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.group import joined
-from avdata.trainer.loop import train
+from avdata.trainer.train import train
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.cost import meta_model
