@@ -139,7 +139,8 @@ class Saver:
             return
         shutil.rmtree(self._temporary(pending.step), ignore_errors=True)
         sys.stderr.write(
-            f"avdata: {folder_of(self._root, pending.step)}: not written ({_cause(error)}); "
+            f"avdata: {folder_of(self._root, pending.step)}: not written ({_cause(error)}; "
+            f"{shutil.disk_usage(self._root).free / 1e9:.3g} GB free there); "
             "the checkpoint before it stays the newest\n"
         )
 

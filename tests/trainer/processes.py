@@ -43,7 +43,8 @@ def killed(processes: list[BaseProcess]) -> None:
 
 def trained(root: Path, world: int = 1) -> None:
     """To the end."""
-    assert ended(start(root, world)) == [0] * world
+    codes = ended(start(root, world))
+    assert codes == [0] * world, (root / "stderr-0.txt").read_text()
 
 
 def _work(root: Path, rank: int, world: int, port: int, file_limit: int | None) -> None:

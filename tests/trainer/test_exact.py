@@ -73,9 +73,9 @@ def table(run: Run, names: tuple[str, ...]) -> list[list[Any]]:
     return [[line.get(name) for name in names] for line in read_metrics(run.metrics)]
 
 
-def tensors(run: Run, into: Path) -> dict[str, Any]:
-    """Everything in the newest checkpoint, by name."""
-    step = checkpoint.latest(run)
+def tensors(run: Run, into: Path, step: int | None = None) -> dict[str, Any]:
+    """Everything in a checkpoint, by default in the newest, by name."""
+    step = step or checkpoint.latest(run)
     assert step is not None
     dcp_to_torch_save(checkpoint.folder_of(run.checkpoints, step), into)
     found: dict[str, Any] = {}
