@@ -137,8 +137,8 @@ class TrainConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     activation_checkpointing: bool = False
     """Layers are computed again for their gradients: less memory, a third more work."""
-    compile: bool = False
-    """Each layer by torch.compile, once for each shape."""
+    compile: str | None = None
+    """Backend of torch.compile for each layer, inductor for instance; None compiles nothing."""
     deterministic: bool = False
     """Refuses GPU kernels whose sums have no fixed order; on a CPU there are none."""
 

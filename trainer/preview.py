@@ -5,7 +5,7 @@ Captions come from the shards as the model reads them, so no text encoder is loa
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -26,11 +26,15 @@ from avdata.trainer.validate import Reads
 
 
 class Preview:
-    """Opens its decoders at the first clip."""
+    """Opens its decoders at the first clip; SpecMismatch where they are not those of the shards."""
 
     def __init__(
         self, run: Run, reader: Reads, entries: Sequence[SampleEntry], group: Group
     ) -> None:
+        found, audio = run.encoders.specs(), run.config.mode == "t2av"
+        # Those of text, and of sound for a silent twin, are not used here.
+        used = replace(run.specs, video=found.video, **({"audio": found.audio} if audio else {}))
+        run.specs.require(used, f"decoders for clips of {run.root}")
         self._run, self._reader, self._group = run, reader, group
         self._entries = entries
         self._decoders: tuple[VideoEncoder, AudioEncoder | None] | None = None

@@ -27,7 +27,7 @@ from avdata.trainer.metrics import MetricsFile
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import Mode, ModelConfig
 from avdata.trainer.model.cost import Cost, cost_of_latents, meta_model
-from avdata.trainer.model.units import units
+from avdata.trainer.model.units import compile_units, units
 from avdata.trainer.optimizer import Rates, adamw
 from avdata.trainer.parallel import parallelized
 from avdata.trainer.run import Run
@@ -89,10 +89,8 @@ def _learner(run: Run, group: Group, *, pretrained: bool) -> Learner:
         model.checkpoint_activations()
     half = config.precision == "bfloat16"
     layers = units(model)
-    if config.compile:
-        for unit in layers:
-            # Its own forward: what shards it stays outside and is called as before.
-            unit.called.forward = torch.compile(unit.called.forward, dynamic=False)
+    if config.compile is not None:
+        compile_units(layers, config.compile)
     parallel = parallelized(model, layers, config.parallel, group, half)
     rates = Rates(
         new=config.learning_rate,
