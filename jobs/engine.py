@@ -106,6 +106,7 @@ def _rows(answers: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (a Ray data
 
 @contextmanager
 def joined_ray(engine: Engine) -> Iterator[None]:
+    """A Ray of our own or the cluster at `address`; UsageError where none answers there."""
     # Ray's own notices are for its developers; failures reach us as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -33,7 +33,7 @@ class Start:
             raise UsageError(f"--min-processes {self.least} exceeds --processes {self.processes}")
 
 
-def train(root: Path, shards: Path, config: TrainConfig, start: Start = Start()) -> Run:  # noqa: B008 (frozen)
+def train(root: Path, shards: Path, config: TrainConfig, start: Start = Start()) -> Run:
     """Trains, or goes on from the newest checkpoint; a finished run is left as it is."""
     require_installed(config.track)
     run = prepare(root, shards, config)

@@ -168,6 +168,16 @@ class TrainConfig:
     """Of one device at `precision`, for the MFU; None: known for common GPUs in bfloat16."""
 
     def __post_init__(self) -> None:
+        self._require_ranges()
+        self._require_losses()
+        if self.mode == "t2v":
+            self._require_no_audio()
+        elif self.model.audio_caption:
+            raise ValueError("model.audio_caption is for mode t2v; t2av has the audio caption")
+        if self.trained == "new":
+            self._require_new()
+
+    def _require_ranges(self) -> None:
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
@@ -181,13 +191,6 @@ class TrainConfig:
             raise ValueError(f"ema_decay must be in [0, 1) or none, not {self.ema_decay}")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
-        self._require_losses()
-        if self.mode == "t2v":
-            self._require_no_audio()
-        elif self.model.audio_caption:
-            raise ValueError("model.audio_caption is for mode t2v; t2av has the audio caption")
-        if self.trained == "new":
-            self._require_new()
 
     def _require_losses(self) -> None:
         lambdas = (self.lambda_video, self.lambda_audio)

@@ -11,7 +11,7 @@ from avdata.trainer.run import Run
 def as_media(
     run: Run, made: Velocity, video: VideoEncoder, audio: AudioEncoder | None
 ) -> ClipMedia:
-    """The first of a batch: whole frames for as long as there is sound; silence where it has none."""
+    """The first of a batch: whole frames for as long as there is sound, or silence."""
     specs, clip = run.specs, run.clip
     frames = video.decode(made.video)[0].cpu().numpy()
     length = specs.audio.num_samples(specs.audio.latent_length(clip.num_samples))

@@ -75,7 +75,10 @@ class Denoising:
         losses = self.losses(model, batch, t)
         real = batch.share > 0
         at, heard_at = each_time(t)
-        sums = {"video": losses.video.detach(), "video by time": _binned(losses.errors[0], at, real)}
+        sums = {
+            "video": losses.video.detach(),
+            "video by time": _binned(losses.errors[0], at, real),
+        }
         broken = ~losses.errors[0].detach().isfinite()
         if losses.audio is not None and losses.errors[1] is not None:
             sums["audio"] = losses.audio.detach()

@@ -108,7 +108,7 @@ def forecast(shards: Path, config: TrainConfig, processes: int) -> Forecast:
             _activations_gib(model, config, dataset.specs, one, at_once) for one in shapes.values()
         ),
     }
-    seconds, how = _seconds(loader, config, costs, work, sum(memory.values()), at_once)
+    seconds, how = _seconds(loader, config, costs, work, sum(memory.values()))
     return Forecast(
         steps=config.steps,
         epochs=_epochs(loader.plan, config.steps),
@@ -192,12 +192,11 @@ def _seconds(
     config: TrainConfig,
     costs: dict[str, Cost],
     work: float,
-    state_gib: float,
-    at_once: int,
+    needed_gib: float,
 ) -> tuple[float | None, str]:
     """`work` is what a process computes in a mean step."""
     device = usable(config.device)
-    if state_gib < SHARE_OF_MEMORY * _free_gib(device):
+    if needed_gib < SHARE_OF_MEMORY * _free_gib(device):
         batch = next(loader.batches(0, 1)).to(device)
         spent = costs[loader.plan.batch(0).bucket].flops_step * len(batch.share)
         return _timed(loader, config, batch, device) * work / spent, f"timed on this {device.type}"

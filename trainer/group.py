@@ -31,7 +31,9 @@ class Group:
 
         Whole numbers below 2**53 come through exactly.
         """
-        flat = torch.cat([one.detach().to(self.device).double().flatten() for one in parts.values()])
+        flat = torch.cat(
+            [one.detach().to(self.device).double().flatten() for one in parts.values()]
+        )
         dist.all_reduce(flat)
         sizes = [one.numel() for one in parts.values()]
         pieces = np.split(flat.cpu().numpy(), np.cumsum(sizes)[:-1])

@@ -124,7 +124,9 @@ def _not_finite(name: str, step: int, taken: Taken[Batch], seats: Seats) -> str:
     broken = _broken(taken, seats)
     shown = ", ".join(broken[:NAMED])
     more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-    whose = f"of clips {shown}{more}" if broken else f"of the batch of {', '.join(seats.keys[:NAMED])}"
+    whose = (
+        f"of clips {shown}{more}" if broken else f"of the batch of {', '.join(seats.keys[:NAMED])}"
+    )
     return (
         f"{name}: step {step + 1} has loss {taken.loss} and gradient norm {taken.norms['all']}, "
         f"{whose}; it was not applied. Give the command with --set not_finite=skip, or train into "

@@ -56,7 +56,9 @@ class Measures:
             forget_gathered(self._learner.parallel)
 
     def _validated(self, weights: Weights, so_far: dict[str, Any]) -> dict[str, Any]:
-        found = errors(raw(self._learner.parallel), self._losses, self._held_out, self._learner.group)
+        found = errors(
+            raw(self._learner.parallel), self._losses, self._held_out, self._learner.group
+        )
         audio = self._run.config.mode == "t2av"
         told = summary(found, self._held_out.entries, audio=audio)
         prefix = "val_loss" if weights == "raw" else "val_ema_loss"

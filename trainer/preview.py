@@ -15,13 +15,13 @@ from avdata import storage
 from avdata.encoders.encoder import AudioEncoder, VideoEncoder
 from avdata.pipeline.shards.dataset import SampleEntry, read_members
 from avdata.trainer.checkpoint import Weights
+from avdata.trainer.decode import as_media
 from avdata.trainer.denoise import computing
 from avdata.trainer.flow import Clean, sample
 from avdata.trainer.group import Group
 from avdata.trainer.model.modality import Conditioned
 from avdata.trainer.randomness import SAMPLE_AUDIO, SAMPLE_VIDEO, noise
 from avdata.trainer.run import Run
-from avdata.trainer.decode import as_media
 from avdata.trainer.validate import Reads
 
 

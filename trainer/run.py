@@ -127,9 +127,7 @@ def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
 def _refuse_other_rates(run: Run, config: TrainConfig) -> None:
     """UsageError where another number of steps would alter rates that were already used."""
     before, now = run.config.steps, config.steps
-    kept = min(
-        config.schedule.steady_until(steps, config.warmup_steps) for steps in (before, now)
-    )
+    kept = min(config.schedule.steady_until(steps, config.warmup_steps) for steps in (before, now))
     reached = max(saved_steps(run.checkpoints), default=0)
     if before != now and reached > kept:
         raise UsageError(

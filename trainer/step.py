@@ -89,7 +89,9 @@ def take_step(
 
 
 def _gradients(
-    learner: Learner, task: Task[Batch], parts: Any  # noqa: ANN401 (a sequence of batches)
+    learner: Learner,
+    task: Task[Batch],
+    parts: Any,  # noqa: ANN401 (a sequence of batches)
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Summed over the parts, of this process alone; the gradients are those of all."""
     total = torch.zeros((), dtype=torch.float64, device=learner.group.device)

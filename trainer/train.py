@@ -145,9 +145,9 @@ def _costs(run: Run) -> Callable[[Batch], Cost]:
 
     def of(batch: Batch) -> Cost:
         length = 0 if batch.audio is None else batch.audio.latents.shape[-1]
-        shape = tuple(batch.video.latents.shape[1:])
+        shapes = tuple(batch.video.latents.shape[1:]), length
         frozen = config.trained == "new"
-        return _cost(config.model, run.specs, run.clip, config.mode, frozen, shape, length)
+        return _cost(config.model, run.specs, run.clip, config.mode, frozen, shapes)
 
     return of
 
@@ -159,14 +159,13 @@ def _cost(
     clip: ClipShape,
     mode: Mode,
     frozen: bool,
-    shape: tuple[int, ...],
-    length: int,
+    shapes: tuple[tuple[int, ...], int],
 ) -> Cost:
     """Counted on a model without numbers."""
     model = meta_model(config, specs, clip, mode)
     if frozen:
         model.freeze_towers()
-    return cost_of_latents(model, specs, shape, length)
+    return cost_of_latents(model, specs, *shapes)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float64
 from numpy import ndarray
@@ -61,9 +60,7 @@ def errors(
         for first in range(0, len(TIMES), held_out.at_once):
             chosen = range(first, min(first + held_out.at_once, len(TIMES)))
             clip = int(entry.key[:16], 16)
-            seats = [
-                Seat(1.0, TIMES[k], *held_out.reader.read(entry, (clip, k))) for k in chosen
-            ]
+            seats = [Seat(1.0, TIMES[k], *held_out.reader.read(entry, (clip, k))) for k in chosen]
             batch = stack(seats).to(group.device)
             seen, heard = loss(model, batch, batch.u).errors
             if mine < count:
@@ -75,7 +72,7 @@ def errors(
 
 
 def summary(found: Errors, entries: Sequence[SampleEntry], *, audio: bool) -> dict[str, Any]:
-    """Means over all, by time, by bucket and by subset, each of video and, where there is, audio."""
+    """Means over all, by time, by bucket and by subset, of video and, if it is there, of audio."""
     every = range(len(entries))
     subsets = sorted({name for entry in entries for name in entry.subsets})
     return {

@@ -1,8 +1,6 @@
-"""A run is the same run: killed and resumed, on other processes, sharded or not, in parts or whole."""
+"""A run is the same run: killed and resumed, on other processes, sharded or not."""
 
 import dataclasses
-import random
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from avdata.trainer.config import TrainConfig
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.parallel import ParallelConfig
 from avdata.trainer.run import Run, open_run, prepare
-from tests.trainer.processes import ended, killed, start, trained
+from tests.trainer.processes import killed, start, trained
 from tests.trainer.shards import write_shards
 from tests.trainer.tiny import CONFIG
 
@@ -83,7 +81,7 @@ def tensors(run: Run, into: Path, step: int | None = None) -> dict[str, Any]:
     return found
 
 
-def flatten(value: Any, name: str, found: dict[str, Any]) -> None:
+def flatten(value: Any, name: str, found: dict[str, Any]) -> None:  # noqa: ANN401 (any state)
     if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, one in items:
@@ -127,9 +125,7 @@ def wait_for_checkpoint(run: Run, step: int) -> None:
 def test_a_killed_run_goes_on_to_the_bit(
     parallel: ParallelConfig, dataset: Dataset, runs: Runs, tmp_path: Path
 ) -> None:
-    run = prepare(
-        tmp_path / "run", dataset.root, dataclasses.replace(TRAIN, parallel=parallel)
-    )
+    run = prepare(tmp_path / "run", dataset.root, dataclasses.replace(TRAIN, parallel=parallel))
     processes = start(run.root, 2)
     wait_for_checkpoint(run, 4)
     killed(processes)

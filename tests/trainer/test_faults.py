@@ -53,7 +53,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
     return open_dataset(dataset.root), sample.key
 
 
-def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
+def made(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
     return prepare(root, dataset.root, dataclasses.replace(TRAIN, val_samples=0, **changes))
 
 
@@ -74,7 +74,9 @@ def test_a_skipped_batch_is_never_applied(
     """After the step before it and after itself: the same weights, moments, averages."""
     dataset, clip = poisoned
     settings = {"not_finite": "skip", "parallel": parallel, "val_every": 100}
-    run = made(tmp_path / "run", dataset, steps=4, keep_checkpoints=9, checkpoint_every=1, **settings)
+    run = made(
+        tmp_path / "run", dataset, steps=4, keep_checkpoints=9, checkpoint_every=1, **settings
+    )
     assert ended(start(run.root, 2)) == [0, 0]
     lines = read_metrics(run.metrics)
     skipped = [line for line in lines if line.get("skipped")]
@@ -101,7 +103,7 @@ def test_too_many_skipped_in_a_row_stop_the_run(tmp_path: Path) -> None:
         most_skipped=2,
         checkpoint_every=100,
     )
-    with pytest.raises(RunError, match="of the batch of|of clips"):
+    with pytest.raises(RunError, match=r"of the batch of|of clips"):
         train(run)
     assert [line.get("skipped", False) for line in read_metrics(run.metrics)][-2:] == [True, True]
     assert checkpoint.latest(run) is None

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.errors import SpecMismatch, UsageError
 from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer import checkpoint
-from avdata.trainer.config import TrainConfig
 from avdata.trainer.dry_run import forecast
 from avdata.trainer.flow import SamplerConfig
 from avdata.trainer.group import joined
@@ -46,7 +44,7 @@ def plain(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made(tmp_path_factory.mktemp("runs") / "plain", dataset)
 
 
-def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
+def made(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
     run = prepare(root, dataset.root, dataclasses.replace(TRAIN, **changes))
     train(run)
     return run
@@ -194,7 +192,9 @@ def test_tensorboard_has_what_the_file_has(dataset: Dataset, tmp_path: Path) -> 
     events = EventAccumulator(str(run.root / "tensorboard"))
     events.Reload()
     told = [(one.step, one.value) for one in events.Scalars("loss")]
-    assert told == [(line["step"], pytest.approx(line["loss"])) for line in read_metrics(run.metrics)]
+    assert told == [
+        (line["step"], pytest.approx(line["loss"])) for line in read_metrics(run.metrics)
+    ]
     assert "validation.raw.by_time.0.5.video" in events.Tags()["scalars"]
 
 
@@ -224,9 +224,9 @@ def test_a_forecast_counts_what_the_run_will_do(dataset: Dataset, plain: Run) ->
 
 def test_twice_the_clips_at_once_keep_twice_the_activations(dataset: Dataset) -> None:
     gib = [
-        forecast(
-            dataset.root, dataclasses.replace(TRAIN, micro_batch_size=size), 1
-        ).memory_gib["activations"]
+        forecast(dataset.root, dataclasses.replace(TRAIN, micro_batch_size=size), 1).memory_gib[
+            "activations"
+        ]
         for size in (1, 2)
     ]
     assert gib[1] == pytest.approx(2 * gib[0], rel=0.05)

@@ -32,7 +32,9 @@ def is_writing(run: Run) -> bool:
     return any(run.checkpoints.glob("step-*.tmp"))
 
 
-@pytest.mark.parametrize("parallel", [ParallelConfig(), ParallelConfig("fsdp")], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "parallel", [ParallelConfig(), ParallelConfig("fsdp")], ids=["ddp", "fsdp"]
+)
 def test_thirty_kills_tear_nothing(
     parallel: ParallelConfig, dataset: Dataset, tmp_path: Path
 ) -> None:

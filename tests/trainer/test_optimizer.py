@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_schedule_rises_and_never_rises_again(
     shares = [share_of_peak(config, step, steps, warmup) for step in range(steps)]
     assert all(0 <= one <= 1 for one in shares)
     risen = shares[min(warmup, steps) :]
-    assert all(a >= b - 1e-12 for a, b in zip(risen, risen[1:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(risen))
     assert all(one >= floor - 1e-9 for one in risen)
     # As long as the length does not matter, a longer run has the same rates.
     longer = [share_of_peak(config, step, 2 * steps, warmup) for step in range(steps)]

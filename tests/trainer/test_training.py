@@ -19,9 +19,9 @@ from avdata.trainer import checkpoint
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.launch import launch
-from avdata.trainer.train import train
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.run import Run, open_run, prepare
+from avdata.trainer.train import train
 from tests.trainer.shards import write_shards
 from tests.trainer.tiny import CONFIG, SPECS
 

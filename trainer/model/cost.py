@@ -48,9 +48,7 @@ def meta_model(config: ModelConfig, specs: Specs, clip: ClipShape, mode: Mode) -
 def cost(model: AVFullDiT, specs: Specs, clip: ClipShape, batch: int = 1) -> Cost:
     """Of a batch; `model` is on the meta device."""
     shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
-    return cost_of_latents(
-        model, specs, shape, specs.audio.latent_length(clip.num_samples), batch
-    )
+    return cost_of_latents(model, specs, shape, specs.audio.latent_length(clip.num_samples), batch)
 
 
 def cost_of_latents(
