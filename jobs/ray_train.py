@@ -8,6 +8,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avdata import storage
 from avdata.errors import AvdataError, RunError, UsageError
@@ -40,8 +41,11 @@ def launch_on_ray(run: Run, config: RayConfig) -> None:
         from ray.train.torch import TorchTrainer
 
         logging.getLogger("ray.train").setLevel(logging.ERROR)
-        gpus = run.config.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-        elastic = (config.least, config.most) if config.least < config.most else config.most
+        resources: Any = ray.cluster_resources
+        gpus = run.config.device != "cpu" and resources().get("GPU", 0) > 0
+        elastic: Any = config.most
+        if config.least < config.most:
+            elastic = (config.least, config.most)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"root": root},

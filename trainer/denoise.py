@@ -62,7 +62,7 @@ class Denoising:
         """Of video's noise, the time and whether there is a caption: the same for the twin."""
         digests = []
         for seat in range(len(batch.share)):
-            state = xxhash.xxh3_64(batch.video.noise[seat].numpy())
+            state = xxhash.xxh3_64(batch.video.noise[seat].numpy().tobytes())
             state.update(batch.u[seat].numpy().tobytes())
             state.update(batch.video.text_mask[seat].numpy().tobytes())
             digests.append(state.intdigest() >> (64 - DIGEST_BITS))

@@ -65,7 +65,8 @@ def parallelized(
         with _owning(unit):
             fully_shard(unit.called, mesh=mesh, mp_policy=fast if half else exact)
             done |= set(unit.called.parameters())
-    return fully_shard(model, mesh=mesh, mp_policy=exact, ignored_params=done)
+    fully_shard(model, mesh=mesh, mp_policy=exact, ignored_params=done)
+    return model
 
 
 @contextmanager

@@ -33,7 +33,8 @@ class Preview:
     ) -> None:
         found, audio = run.encoders.specs(), run.config.mode == "t2av"
         # Those of text, and of sound for a silent twin, are not used here.
-        used = replace(run.specs, video=found.video, **({"audio": found.audio} if audio else {}))
+        sound = found.audio if audio else run.specs.audio
+        used = replace(run.specs, video=found.video, audio=sound)
         run.specs.require(used, f"decoders for clips of {run.root}")
         self._run, self._reader, self._group = run, reader, group
         self._entries = entries

@@ -50,7 +50,9 @@ class Saver:
     def __init__(self, root: Path, config: SaverConfig, group: Group) -> None:
         self._root, self._config, self._group = root, config, group
         # Its own: training's messages must not meet those of the thread.
-        self._talk = dist.new_group(backend="gloo")
+        talk = dist.new_group(backend="gloo")
+        assert isinstance(talk, dist.ProcessGroup)
+        self._talk = talk
         pinned = group.device.type == "cuda"
         self._stager = DefaultStager(StagingOptions(pinned, False, False, pinned))
         self._pending: Pending | None = None
@@ -73,12 +75,13 @@ class Saver:
         """
         began = time.monotonic()
         self.wait()
-        future: Future[Any] = dcp.async_save(
+        future = dcp.async_save(
             state,
             checkpoint_id=self._temporary(step),
             process_group=self._talk,
             async_stager=self._stager,
-        )  # type: ignore[assignment] (staging is not asynchronous)
+        )
+        assert isinstance(future, Future)  # As staging is not asynchronous.
         self._pending = Pending(step, facts, future)
         if last or not self._config.background:
             self.wait()
@@ -134,7 +137,7 @@ class Saver:
             leaving = folder_of(self._root, old)
             shutil.rmtree(leaving.rename(leaving.with_name(leaving.name + ".tmp")))
 
-    def _drop(self, pending: Pending, error: Exception) -> None:
+    def _drop(self, pending: Pending, error: BaseException) -> None:
         if self._group.rank:
             return
         shutil.rmtree(self._temporary(pending.step), ignore_errors=True)
@@ -157,7 +160,7 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """The first process's own words out of what torch collects."""
     if isinstance(error, CheckpointException):
         for failure in error.failures.values():

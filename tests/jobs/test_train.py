@@ -39,7 +39,9 @@ def test_a_dry_run_writes_nothing_and_says_what_will_be(
 ) -> None:
     out = tmp_path / "run"
     command = ["train", str(dataset.root), "--out", str(out), "--dry-run", "--json"]
-    assert run_app(app, [*command, "--processes", "2", "--set", "steps=5"]) == 0
+    with pytest.raises(SystemExit) as done:
+        run_app(app, [*command, "--processes", "2", "--set", "steps=5"])
+    assert done.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert sum(bucket["steps"] for bucket in told["buckets"].values()) == told["steps"] == 5
     assert told["seats_a_process"] == 8

@@ -17,7 +17,7 @@ def start(root: Path, world: int = 1, file_limit: int | None = None) -> list[Bas
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = []
+    started: list[BaseProcess] = []
     for rank in range(world):
         one = CONTEXT.Process(target=_work, args=(root, rank, world, port, file_limit))
         one.start()

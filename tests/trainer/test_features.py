@@ -131,7 +131,7 @@ def test_averages_are_loaded_where_they_are_asked_for(
     for weights in ("raw", "ema"):
         model = AVFullDiT.build(CONFIG, plain.specs, plain.clip, "t2av", 5)
         with joined("cpu"):
-            assert checkpoint.load_model(plain, model, weights) == TRAIN.steps  # type: ignore[arg-type]
+            assert checkpoint.load_model(plain, model, weights) == TRAIN.steps
         models[weights] = model.state_dict()
     first = AVFullDiT.build(CONFIG, plain.specs, plain.clip, "t2av", TRAIN.seed).state_dict()
     name = "video.wan.blocks.0.attn1.to_q.weight"

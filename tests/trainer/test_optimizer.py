@@ -80,7 +80,7 @@ def test_a_schedule_rises_and_never_rises_again(
 
 def test_cosine_and_wsd_come_down_to_their_floor() -> None:
     for kind in ("cosine", "wsd"):
-        config = ScheduleConfig(kind, floor=0.1)  # type: ignore[arg-type]
+        config = ScheduleConfig(kind, floor=0.1)
         assert share_of_peak(config, 1000, 1000, 10) == pytest.approx(0.1)
         assert share_of_peak(config, 999, 1000, 10) == pytest.approx(0.1, abs=0.01)
     assert share_of_peak(ScheduleConfig("wsd"), 790, 1000, 10) == 1.0
