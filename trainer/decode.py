@@ -14,9 +14,12 @@ def as_media(
     """The first of a batch: whole frames for as long as there is sound, or silence."""
     specs, clip = run.specs, run.clip
     frames = video.decode(made.video)[0].cpu().numpy()
-    length = specs.audio.num_samples(specs.audio.latent_length(clip.num_samples))
-    frames = frames[: max(1, round(length / specs.audio.sample_rate * clip.fps))]
-    samples = np.zeros((2, length), np.float32)
+    rate = specs.audio.sample_rate
     if made.audio is not None and audio is not None:
         samples = audio.decode(made.audio)[0].float().cpu().numpy()
+    else:
+        wanted = round(len(frames) / clip.fps * rate)
+        silent = specs.audio.num_samples(specs.audio.latent_length(wanted))
+        samples = np.zeros((2, silent), np.float32)
+    frames = frames[: max(1, round(samples.shape[1] / rate * clip.fps))]
     return ClipMedia(frames, samples)

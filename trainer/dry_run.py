@@ -197,7 +197,7 @@ def _seconds(
     """`work` is what a process computes in a mean step."""
     device = usable(config.device)
     if needed_gib < SHARE_OF_MEMORY * _free_gib(device):
-        batch = next(loader.batches(0, 1)).to(device)
+        (batch,) = (one.to(device) for one in loader.batches(0, 1))
         spent = costs[loader.plan.batch(0).bucket].flops_step * len(batch.share)
         return _timed(loader, config, batch, device) * work / spent, f"timed on this {device.type}"
     if config.peak_tflops is not None:
