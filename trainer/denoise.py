@@ -84,7 +84,7 @@ class Denoising:
             sums["audio"] = losses.audio.detach()
             sums["audio by time"] = _binned(losses.errors[1], heard_at, real)
             broken |= ~losses.errors[1].detach().isfinite()
-        return Outcome(losses.total, sums, broken)
+        return Outcome(losses.total, sums, batch.share.sum(), broken)
 
     def losses(self, model: nn.Module, batch: Batch, t: Float[Tensor, "b *two"]) -> Losses:
         """Under the run's precision."""

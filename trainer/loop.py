@@ -65,6 +65,11 @@ def run_loop(loop: Loop[Batch], first: int, stop: Stop) -> int:
         taken = take_step(loop.learner, loop.task, step, batch, flags)
         took = time.monotonic() - began
         seats = loop.task.seats(step)
+        if taken.weight == 0:
+            raise RunError(
+                f"{loop.name}: step {step + 1}: none of its samples could be read; "
+                "quarantine.jsonl in the run's folder says why"
+            )
         skipped = 0 if taken.applied else skipped + 1
         if skipped > (config.most_skipped if config.not_finite == "skip" else 0):
             raise RunError(_not_finite(loop.name, step, taken, seats))

@@ -36,6 +36,8 @@ class Taken(Generic[Batch]):
     applied: bool
     """False: weights, optimizer and averages are as they were."""
     loss: float
+    weight: float
+    """Share of the batch that counts; 0 where none of its samples could be read."""
     norms: dict[str, float]
     """Of the gradients, by tower; `all` before clipping."""
     sums: Mapping[str, NDArray[np.float64]]
@@ -53,7 +55,7 @@ def take_step(
     """Forward and backward over the parts of this process's `batch`, one message, one update."""
     group = learner.group
     parts = task.parts(batch)
-    total, sums, broken = _gradients(learner, task, parts)
+    total, weight, sums, broken = _gradients(learner, task, parts)
     towers = by_tower(learner.model)
     norms = gradient_norms(towers)
     norm = torch.stack(list(norms.values())).norm()
@@ -62,6 +64,7 @@ def take_step(
         {
             **{f"sum {name}": one for name, one in sums.items()},
             "total": total,
+            "weight": weight,
             "broken": _placed(broken, group),
             "draws": _placed(draws, group),
             "flags": torch.tensor([float(one) for one in flags.values()]),
@@ -69,7 +72,8 @@ def take_step(
     )
     found = torch.stack([norm, *norms.values()]).double().tolist()
     loss = float(told["total"])
-    applied = bool(np.isfinite([loss, *found]).all()) and not told["broken"].any()
+    finite = bool(np.isfinite([loss, *found]).all()) and not told["broken"].any()
+    applied = finite and bool(told["weight"] > 0)
     if applied:
         for parameters in towers.values():
             nn.utils.clip_grads_with_norm_(parameters, learner.clip_norm, norm)
@@ -80,6 +84,7 @@ def take_step(
     return Taken(
         applied=applied,
         loss=loss,
+        weight=float(told["weight"]),
         norms=dict(zip(["all", *norms], found, strict=True)),
         sums={n.removeprefix("sum "): one for n, one in told.items() if n.startswith("sum ")},
         broken=[int(seat) for seat in told["broken"].nonzero()[0]],
@@ -92,9 +97,9 @@ def _gradients(
     learner: Learner,
     task: Task[Batch],
     parts: Any,  # noqa: ANN401 (a sequence of batches)
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
     """Summed over the parts, of this process alone; the gradients are those of all."""
-    total = torch.zeros((), dtype=torch.float64, device=learner.group.device)
+    total, weight = torch.zeros(2, dtype=torch.float64, device=learner.group.device)
     sums: dict[str, Tensor] = {}
     broken = []
     for number, part in enumerate(parts):
@@ -102,11 +107,12 @@ def _gradients(
             outcome = task.loss(learner.parallel, part)
             # The mean over processes is taken; the shares make it a sum.
             (outcome.total * learner.group.world).backward()
-        total += outcome.total.detach()
+        total = total + outcome.total.detach()
+        weight = weight + outcome.weight
         for name, one in outcome.sums.items():
             sums[name] = sums[name] + one.double() if name in sums else one.double()
         broken.append(outcome.broken.double())
-    return total, sums, torch.cat(broken)
+    return total, weight, sums, torch.cat(broken)
 
 
 def _placed(seats: Tensor, group: Group) -> Tensor:

@@ -20,6 +20,7 @@ from avdata.pipeline.shards.index import (
     write_index,
 )
 from avdata.trainer import checkpoint
+from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.parallel import ParallelConfig
 from avdata.trainer.run import Run, prepare
@@ -132,6 +133,17 @@ def test_a_disk_that_fills_up_costs_checkpoints_and_never_the_last_good_one(
     # With room again it goes on from there.
     assert ended(start(run.root, 2)) == [0, 0]
     assert checkpoint.latest(run) == 9
+
+
+def test_a_batch_of_which_nothing_could_be_read_is_no_step(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    patient = DataConfig(read=ReadConfig(max_bad_samples=1000))
+    run = made(tmp_path / "run", dataset, data=patient)
+    for tar in dataset.root.glob("*/train-*.tar"):
+        tar.unlink()
+    with pytest.raises(RunError, match="step 1: none of its samples could be read"):
+        train(run)
+    assert read_metrics(run.metrics) == []
 
 
 def test_a_run_whose_time_is_up_saves_and_ends(tmp_path: Path) -> None:
