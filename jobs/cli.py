@@ -86,7 +86,7 @@ COMMANDS = (
     ),
     (data_commands.verify, "avdata verify data/shards"),
     (data_commands.export, "avdata export data/shards --format energon"),
-    (training_commands.model, "avdata model show --preset wan5b_tangoflux"),
+    (training_commands.model, "avdata model show --preset wan5b-tangoflux"),
     (
         training_commands.train,
         "avdata train data/shards --out runs/joint --set steps=2000",

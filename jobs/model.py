@@ -48,6 +48,8 @@ class Shown:
 
     parts: dict[str, dict[str, Tally]]
     cost: Cost
+    tau: float
+    """Of AVSyncRoPE: a latent frame of video lasts as long as so many of audio."""
 
     def lines(self) -> list[str]:
         """A table, and the cost under it."""
@@ -58,7 +60,7 @@ class Shown:
             cells = "".join(f"{row[k].tensors:>8}{row[k].parameters:>16,}" for k in KINDS)
             lines.append(f"{part:26}{cells}")
         audio = f" + {self.cost.tokens_audio} audio" if self.cost.tokens_audio else ""
-        lines.append(f"tokens: {self.cost.tokens_video} video{audio}")
+        lines.append(f"tokens: {self.cost.tokens_video} video{audio}; tau {self.tau:.4f}")
         lines.append(
             f"one sample: {self.cost.flops_forward / 1e12:.4g} TFLOP forward, "
             f"{self.cost.flops_step / 1e12:.4g} TFLOP forward and backward"
@@ -77,12 +79,13 @@ class Shown:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        return {"parts": plain({**self.parts, "all": self.total()}), "cost": asdict(self.cost)}
+        parts = plain({**self.parts, "all": self.total()})
+        return {"parts": parts, "cost": asdict(self.cost), "tau": self.tau}
 
 
 def sizes_of(preset: str) -> dict[str, Any]:
     """What a preset decides of a job: the model, and the encoders it is meant for."""
-    encoders = "paper" if preset == "wan5b_tangoflux" else "embedded"
+    encoders = "paper" if preset == "wan5b-tangoflux" else "embedded"
     return {"model": to_plain(preset_of(preset)), "encoders": encoders}
 
 
@@ -90,7 +93,7 @@ def perform(
     action: str, root: Path | None, out: Path | None, job: ModelJob, result: Result
 ) -> None:
     """The command; UsageError for another action, or options of another one."""
-    towers = job.init.video is not None or job.init.audio is not None
+    towers = job.init != InitConfig()
     if action == "export" and root is not None and out is not None:
         paths = [str(path) for path in export(root, out, job.weights)]
         for path in paths:
@@ -119,7 +122,7 @@ def show(job: ModelJob) -> Shown:
         raise UsageError("init.audio means nothing in mode t2v, which has no audio tower")
     found = tally(model, load_towers(model, job.init))
     try:
-        return Shown(found, cost(model, specs, clip))
+        return Shown(found, cost(model, specs, clip), model.tau)
     except ValueError as error:
         raise UsageError(f"clip: {error}") from error
 

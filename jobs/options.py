@@ -25,7 +25,7 @@ Shards = Annotated[
     Path, typer.Argument(parser=place, help="What `avdata encode` made; local or s3://.")
 ]
 Manifest = Annotated[Path, typer.Argument(help="Folder that `avdata ingest` made.")]
-Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b_tangoflux.")]
+Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b-tangoflux.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="YAML of named rules.")]
 
 

@@ -1,17 +1,15 @@
 """`avdata sample`: mp4 files with sound from a run's newest checkpoint."""
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.device import usable
 from avdata.errors import UsageError
-from avdata.pipeline.shards.dataset import read_members
 from avdata.progress import progress
 from avdata.trainer.flow import SamplerConfig
 from avdata.trainer.run import Run, open_run
-from avdata.trainer.sample import Prompt, open_generator, write_sample
+from avdata.trainer.sample import Prompt, open_generator, prompts_from, write_sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,4 @@ def prompts_of(root: Path, count: int, seed: int) -> list[Prompt]:
     entries = (dataset.samples("val") or dataset.samples("train"))[:count]
     if not entries:
         raise UsageError(f"{run.shards}: no samples to take captions from")
-    prompts = []
-    for number, entry in enumerate(entries):
-        captions = json.loads(read_members(dataset.root, entry, ["json"])["json"])["captions"]
-        prompts.append(Prompt(captions["video"], captions["audio"], seed + number))
-    return prompts
+    return prompts_from(dataset, entries, seed)

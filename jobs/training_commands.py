@@ -1,5 +1,6 @@
 """Commands from shards to a trained model and its samples."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ def model(
     action: Annotated[str, typer.Argument(help="show, load or export; see docs/model.md.")],
     run: Annotated[Path | None, typer.Argument(help="Of export: a run's folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Of export: the folder to write.")] = None,
-    preset: Preset = "wan5b_tangoflux",
+    preset: Preset = "wan5b-tangoflux",
     config: Config = None,
     settings: Set = None,
     as_json: Json = False,
@@ -90,6 +91,8 @@ def sample(
     run: Annotated[Path, typer.Argument(help="Folder that `avdata train` made.")],
     video_caption: Annotated[str | None, typer.Option(help="What is seen.")] = None,
     audio_caption: Annotated[str | None, typer.Option(help="What is heard.")] = None,
+    negative_video_caption: Annotated[str | None, typer.Option(help="What not to show.")] = None,
+    negative_audio_caption: Annotated[str | None, typer.Option(help="What not to sound.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many; each has its own seed.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Of the first one's noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -108,6 +111,12 @@ def sample(
         prompts = [Prompt(video_caption, audio_caption, seed + k) for k in range(count)]
     else:
         prompts = prompts_of(run, count, seed)
+    prompts = [
+        replace(
+            prompt, negative_video=negative_video_caption, negative_audio=negative_audio_caption
+        )
+        for prompt in prompts
+    ]
     under = {"encoders": configuration.to_plain(open_run(run).encoders)}
     resolved = options.load(SampleConfig, config, settings, under)
     paths = sample(run, prompts, resolved.sampler, device, resolved.encoders)

@@ -77,9 +77,11 @@ class InitConfig:
     """Folder of a `WanTransformer3DModel`."""
     audio: str | None = None
     """TangoFlux's folder or file, or a folder of a `FluxTransformer2DModel`."""
+    joint: str | None = None
+    """`joint.safetensors` of an export, or the export: what joins the towers, trained already."""
 
     def __post_init__(self) -> None:
-        for name in ("video", "audio"):
+        for name in ("video", "audio", "joint"):
             path = getattr(self, name)
             if path is not None:
                 # A run is resumed from anywhere.

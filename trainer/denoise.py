@@ -132,7 +132,11 @@ def is_pretrained(config: TrainConfig) -> Callable[[str], bool]:
     """Whether a parameter belongs to a tower that `init` names."""
     named = tuple(
         prefix
-        for prefix, path in (("video.", config.init.video), ("audio.", config.init.audio))
+        for prefix, path in (
+            ("video.", config.init.video),
+            ("audio.", config.init.audio),
+            ("joints.", config.init.joint),
+        )
         if path is not None
     )
     return lambda name: name.startswith(named)

@@ -117,12 +117,13 @@ def sample(
     video: Conditioned,
     audio: Conditioned | None,
     config: SamplerConfig,
-    negative: tuple[Conditioned, Conditioned | None] | None = None,
+    negative: tuple[Conditioned | None, Conditioned | None] = (None, None),
 ) -> Velocity:
     """Clean latents from the noise that the conditions hold as latents; both share one grid.
 
-    The negative branch has the captions of `negative`, or none in either modality: zeros, and
-    nothing unmasked. Its latents are not read. A model of video alone gives no audio.
+    The negative branch has the captions of `negative`, or none: zeros, and nothing unmasked. Its
+    latents are not read. Without guidance there is no such branch. A model of video alone gives no
+    audio.
     """
     solvers = _solver(config), _solver(config)
     now = video, audio
@@ -157,15 +158,19 @@ def _solver(config: SamplerConfig) -> Solver:
 def _guided(
     model: Model,
     now: tuple[Conditioned, Conditioned | None],
-    negative: tuple[Conditioned, Conditioned | None] | None,
+    negative: tuple[Conditioned | None, Conditioned | None],
     t: Float[Tensor, " b"],
     config: SamplerConfig,
 ) -> Velocity:
     """Each modality with its own scale; both branches are joint (arXiv 2512.02457)."""
     positive = model(*now, t)
-    seen_as, heard_as = negative or (None, None)
-    video = _recaptioned(now[0], seen_as)
-    audio = None if now[1] is None else _recaptioned(now[1], heard_as)
+    scales = {config.guidance_video}
+    if positive.audio is not None:
+        scales.add(config.guidance_audio)
+    if scales == {1.0}:
+        return positive
+    video = _recaptioned(now[0], negative[0])
+    audio = None if now[1] is None else _recaptioned(now[1], negative[1])
     other = model(video, audio, t)
     seen = other.video + config.guidance_video * (positive.video - other.video)
     if positive.audio is None or other.audio is None:

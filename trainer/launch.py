@@ -38,8 +38,8 @@ def launch(run: Run, processes: int, restarts: int = 0) -> None:
     options += ["--shutdown-timeout", str(SHUTDOWN_SECONDS), "-m", "avdata.trainer", str(run.root)]
     with tempfile.TemporaryDirectory() as folder, _undisturbed():
         word = Path(folder) / "word.json"
-        threads = max(1, (os.cpu_count() or 1) // processes)
-        os.environ |= {"OMP_NUM_THREADS": str(threads), WORD: str(word)}
+        os.environ[WORD] = str(word)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
         try:
             torchrun.main(options)
         except ChildFailedError as error:

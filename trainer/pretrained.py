@@ -3,7 +3,8 @@
 Video: a folder of diffusers' `WanTransformer3DModel`. Audio: TangoFlux's own layout
 (`tangoflux.safetensors`, with its `config.json` if it is there), or a folder of diffusers'
 `FluxTransformer2DModel`. The latter lacks TangoFlux's pooled caption and duration token unless
-`conditioner.safetensors`, which an export writes, lies beside. Only safetensors are read.
+`conditioner.safetensors`, which an export writes, lies beside. What joins the towers:
+`joint.safetensors` of an export. Only safetensors are read.
 """
 
 import inspect
@@ -37,6 +38,7 @@ AUDIO = Release(
 STEM = "diffusion_pytorch_model"
 TANGOFLUX = "tangoflux.safetensors"
 CONDITIONER = "conditioner.safetensors"
+JOINT = "joint.safetensors"
 ASIDE = "text_encoder."
 """Of TangoFlux's file: its T5, which is an encoder here and no part of the model."""
 OPEN_SETTINGS = ("rope_max_seq_len", "pos_embed_seq_len", "out_channels")
@@ -107,6 +109,14 @@ def audio_source(tower: FluxTransformer2DModel, path: Path) -> Source:
     source.files.append(beside)
     source.places.update({_of_tangoflux(name): (beside, name) for name in _names(beside)})
     return source
+
+
+def joint_source(path: Path) -> Source:
+    """An export's `joint.safetensors`, or the export; the model's own names."""
+    file = path / JOINT if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; `avdata model export RUN --out DIR` writes one")
+    return Source(file, [file], {name: (file, name) for name in _names(file)})
 
 
 def _of_tangoflux(name: str) -> str:

@@ -1,14 +1,19 @@
-"""From a checkpoint and captions to mp4 files with sound."""
+"""From a checkpoint and captions to mp4 files with sound, and the clips they were asked to be."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from avdata import storage
 from avdata.encoders.choice import Encoders, EncodersConfig
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.write import write_mp4
+from avdata.pipeline.shards.dataset import Dataset, SampleEntry, read_members
+from avdata.pipeline.shards.sample import read_npy
 from avdata.trainer import checkpoint
 from avdata.trainer.decode import as_media
 from avdata.trainer.flow import SamplerConfig, sample
@@ -19,6 +24,9 @@ from avdata.trainer.model.modality import Conditioned, Velocity
 from avdata.trainer.randomness import SAMPLE_AUDIO, SAMPLE_VIDEO, noise
 from avdata.trainer.run import Run
 
+TRUE = "clips"
+"""Folder beside the samples."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -27,6 +35,20 @@ class Prompt:
     video: str
     audio: str
     seed: int = 0
+    clip: SampleEntry | None = None
+    """The clip of the run's shards that the captions are of."""
+    negative_video: str | None = None
+    """What to be guided away from; None is no caption, as training drops them."""
+    negative_audio: str | None = None
+
+
+def prompts_from(dataset: Dataset, entries: Sequence[SampleEntry], seed: int) -> list[Prompt]:
+    """The captions of some clips; the k-th has the seed `seed` + k."""
+    prompts = []
+    for number, entry in enumerate(entries):
+        captions = json.loads(read_members(dataset.root, entry, ["json"])["json"])["captions"]
+        prompts.append(Prompt(captions["video"], captions["audio"], seed + number, entry))
+    return prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +65,58 @@ class Generator:
         run, specs, clip = self.run, self.run.specs, self.run.clip
         shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
         length = specs.audio.latent_length(clip.num_samples)
-        seen = self._conditioned(SAMPLE_VIDEO, shape, prompt)
+        seen = self._noisy(SAMPLE_VIDEO, shape, prompt)
         hears = run.config.mode == "t2av" or run.config.model.audio_caption
-        heard = (
-            self._conditioned(SAMPLE_AUDIO, (specs.audio.channels, length), prompt)
-            if hears
-            else None
+        heard = self._noisy(SAMPLE_AUDIO, (specs.audio.channels, length), prompt) if hears else None
+        unlike = (
+            self._retold(SAMPLE_VIDEO, seen, prompt.negative_video),
+            self._retold(SAMPLE_AUDIO, heard, prompt.negative_audio),
         )
-        made: Velocity = sample(self.model, seen, heard, config)
-        return as_media(run, made, self.encoders.video, self.encoders.audio)
+        return self._decoded(sample(self.model, seen, heard, config, unlike))
 
-    def _conditioned(self, stream: int, shape: tuple[int, ...], prompt: Prompt) -> Conditioned:
-        model = self.run.config.model
-        encoder, caption, longest = (
-            (self.encoders.video_text, prompt.video, model.max_video_text)
-            if stream == SAMPLE_VIDEO
-            else (self.encoders.audio_text, prompt.audio, model.max_audio_text)
-        )
-        text, mask = padded(encoder.encode([caption])[0], longest, captioned=True)
+    def true(self, entry: SampleEntry) -> ClipMedia:
+        """A clip of the run's shards, decoded from its latents: as near as a sample could come.
+
+        CorruptShard when the bytes are not those that were written.
+        """
+        roles = ["video"] + (["audio"] if self.run.config.mode == "t2av" else [])
+        data = read_members(self.run.dataset().root, entry, [f"{role}.npy" for role in roles])
+        device = next(self.model.parameters()).device
+        latents = [
+            torch.from_numpy(read_npy(data[f"{role}.npy"])).float()[None].to(device)
+            for role in roles
+        ]
+        return self._decoded(Velocity(latents[0], latents[1] if len(latents) == 2 else None))
+
+    @torch.inference_mode()
+    def _decoded(self, made: Velocity) -> ClipMedia:
+        return as_media(self.run, made, self.encoders.video, self.encoders.audio)
+
+    def _noisy(self, stream: int, shape: tuple[int, ...], prompt: Prompt) -> Conditioned:
+        caption = prompt.video if stream == SAMPLE_VIDEO else prompt.audio
+        text, mask = self._embedded(stream, caption)
         latents = noise(stream, shape, prompt.seed)
         device = next(self.model.parameters()).device
-        return Conditioned(*(one[None].to(device) for one in (latents, text, mask)))
+        return Conditioned(latents[None].to(device), text, mask)
+
+    def _retold(
+        self, stream: int, like: Conditioned | None, caption: str | None
+    ) -> Conditioned | None:
+        if like is None or caption is None:
+            return None
+        return Conditioned(like.latents, *self._embedded(stream, caption))
+
+    def _embedded(self, stream: int, caption: str) -> tuple[Tensor, Tensor]:
+        """Embeddings and mask of a batch of one."""
+        model, encoders = self.run.config.model, self.encoders
+        encoder, longest = (
+            (encoders.video_text, model.max_video_text)
+            if stream == SAMPLE_VIDEO
+            else (encoders.audio_text, model.max_audio_text)
+        )
+        text, mask = padded(encoder.encode([caption])[0], longest, captioned=True)
+        device = next(self.model.parameters()).device
+        return text[None].to(device), mask[None].to(device)
 
 
 def open_generator(
@@ -94,20 +147,35 @@ def _needed(run: Run, encoders: EncodersConfig) -> EncodersConfig:
 
 
 def write_sample(generator: Generator, prompt: Prompt, config: SamplerConfig, out: Path) -> Path:
-    """One mp4, and a JSON beside it that says how it was made."""
+    """One mp4, and a JSON beside it that says how it was made.
+
+    Of a prompt's clip there is an mp4 in the folder `clips`, too, decoded from its latents.
+    """
     media = generator.make(prompt, config)
     run = generator.run
-    name = storage.digest_json([prompt.video, prompt.audio, asdict(config)])[:8]
+    unlike = [prompt.negative_video, prompt.negative_audio]
+    name = storage.digest_json([prompt.video, prompt.audio, unlike, asdict(config)])[:8]
     path = out / f"step-{generator.step:08d}-{name}-{prompt.seed}.mp4"
     write_mp4(path, media.frames, run.clip.fps, media.samples, run.specs.audio.sample_rate)
+    true = None if prompt.clip is None else _write_true(generator, prompt.clip, out / TRUE)
     storage.write_json(
         path.with_suffix(".json"),
         {
             "captions": {"video": prompt.video, "audio": prompt.audio},
+            "negative": {"video": prompt.negative_video, "audio": prompt.negative_audio},
             "seed": prompt.seed,
             "mode": run.config.mode,
             "step": generator.step,
             "sampler": asdict(config),
+            "true": None if true is None else f"{TRUE}/{true.name}",
         },
     )
+    return path
+
+
+def _write_true(generator: Generator, entry: SampleEntry, out: Path) -> Path:
+    path = out / f"{entry.key}.mp4"
+    if not path.exists():
+        media, run = generator.true(entry), generator.run
+        write_mp4(path, media.frames, run.clip.fps, media.samples, run.specs.audio.sample_rate)
     return path

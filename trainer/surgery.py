@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from avdata import storage
 from avdata.encoders import weights
@@ -26,15 +26,16 @@ from avdata.trainer.config import InitConfig
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.pretrained import (
     CONDITIONER,
+    JOINT,
     NAMES,
     TANGOFLUX,
     Source,
     audio_source,
+    joint_source,
     video_source,
 )
 from avdata.trainer.run import Run
 
-JOINT = "joint.safetensors"
 FLOATING = ("F32", "BF16", "F16")
 WIDENED = ("attn.to_q.", "attn.to_k.", "attn.to_v.", "proj_out.")
 """Tensors of a single audio layer that AVFull-Attention extends."""
@@ -65,17 +66,21 @@ class Tally:
 def load_towers(model: AVFullDiT, init: InitConfig) -> dict[str, Source]:
     """Pretrained towers into `model`, as `init` names them; UsageError names what does not fit.
 
-    Answers what was read, by "video" and "audio". On the meta device nothing is copied.
+    Answers what was read, by the fields of `init`. On the meta device nothing is copied.
     """
     read = {}
     if init.video is not None:
         source = video_source(model.video.wan, Path(init.video))
-        _fill(model.video.wan, source)
+        _fill(model.video.wan.state_dict(), source)
         read["video"] = source
     if init.audio is not None:
         source = audio_source(model.audio.flux, Path(init.audio))
-        _fill(model.audio, source)
+        _fill(model.audio.state_dict(), source)
         read["audio"] = source
+    if init.joint is not None:
+        source = joint_source(Path(init.joint))
+        _fill(_joining(model), source)
+        read["joint"] = source
     return read
 
 
@@ -106,6 +111,7 @@ def tally(model: AVFullDiT, read: Mapping[str, Source]) -> dict[str, dict[str, T
     """By part of the model: what was loaded, what of it is widened, what is new."""
     places = {f"video.wan.{name}" for name in read["video"].places} if "video" in read else set()
     places |= {f"audio.{name}" for name in read["audio"].places} if "audio" in read else set()
+    places |= set(read["joint"].places) if "joint" in read else set()
     widened = _widened(model)
     found: dict[str, dict[str, Tally]] = {}
     for name, value in model.state_dict().items():
@@ -149,9 +155,7 @@ def export_towers(model: AVFullDiT, out: Path) -> list[Path]:
     storage.require_ours(out, (), "exported model")
     with _committed(out) as temporary:
         model.video.wan.save_pretrained(temporary / "video")
-        rest = {
-            n: p for n, p in model.state_dict().items() if not n.startswith(("video.", "audio."))
-        }
+        rest = _joining(model)
         if model.mode == "t2av":
             model.audio.flux.save_pretrained(temporary / "audio")
             state = model.audio.state_dict()
@@ -162,9 +166,17 @@ def export_towers(model: AVFullDiT, out: Path) -> list[Path]:
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _fill(module: nn.Module, source: Source) -> None:
-    """All of a tower but what the layout of `source` does not have."""
-    state = module.state_dict()
+def _joining(model: AVFullDiT) -> dict[str, Tensor]:
+    """What belongs to no tower, by the model's own names."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(("video.", "audio."))
+    }
+
+
+def _fill(state: Mapping[str, Tensor], source: Source) -> None:
+    """All of a state but what the layout of `source` does not have."""
     wanted = {name: value for name, value in state.items() if name not in source.absent}
     problems = {
         "missing_keys": [name for name in wanted if name not in source.places],

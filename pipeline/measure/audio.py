@@ -6,6 +6,7 @@ import numpy as np
 import pyloudnorm
 from jaxtyping import Float, Float32
 from numpy import ndarray
+from scipy.fft import rfft
 
 from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.spectrum import LowSpectrum, low_spectrum
@@ -102,7 +103,7 @@ def bandwidth_hz(sound: Float32[ndarray, " m"], rate: int) -> float | None:
         return None
     blocks = sound[: count * SPECTRUM_SAMPLES].reshape(count, SPECTRUM_SAMPLES)
     taper = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
-    energy = np.square(np.abs(np.fft.rfft(blocks * taper, axis=1))).sum(axis=0, dtype=np.float64)
+    energy = np.square(np.abs(rfft(blocks * taper, axis=1))).sum(axis=0, dtype=np.float64)
     if energy.sum() / (count * SPECTRUM_SAMPLES**2) < NOISE_FLOOR_POWER:
         return None
     below = np.cumsum(energy) / energy.sum()

@@ -24,7 +24,12 @@ def camera_flow(flow: Float[ndarray, "h w 2"]) -> Float32[ndarray, "h w 2"] | No
     x, y = places(height, width)
     points = np.stack([x[::LATTICE, ::LATTICE], y[::LATTICE, ::LATTICE]], axis=2).reshape(-1, 2)
     found, _ = cv2.estimateAffinePartial2D(
-        points, points + moved, method=cv2.RANSAC, ransacReprojThreshold=NEAR_PIXELS, maxIters=200
+        points,
+        points + moved,
+        method=cv2.RANSAC,
+        ransacReprojThreshold=NEAR_PIXELS,
+        maxIters=100,
+        refineIters=2,
     )
     fit = np.asarray(found, np.float32)
     if fit.shape != (2, 3):  # OpenCV answers None where no fit has support.

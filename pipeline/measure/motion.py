@@ -30,8 +30,10 @@ EXPLAINED = 0.9
 """Share of a cell's change that is left when the picture is moved back along the flow, from which
 the flow is an invention: light changed, or something appeared.
 """
+FAINT_CHANGE = 0.3
+"""Change of luma, of 255, that is too little to need an explanation."""
 STATIC_PEAK = 0.15
-LARGE = 0.16
+LARGE = 0.175
 """Labels: see `motion_label`."""
 
 
@@ -54,7 +56,8 @@ class FrameMotion:
     @property
     def momentum(self) -> Float[ndarray, "rows columns 2"]:
         """Velocity times what of the cell moves, where the flow explains what changed."""
-        return self.velocity * (self.moving * self.explained)[..., None]
+        counts: Float[ndarray, "rows columns"] = self.moving * self.explained
+        return np.asarray(self.velocity * counts[..., None])
 
 
 def still() -> FrameMotion:
@@ -99,7 +102,10 @@ class FlowMeter:
     ) -> FrameMotion:
         height, width = luma.shape
         flow = np.asarray(self._flow.calc(before, luma, np.zeros((height, width, 2), np.float32)))
-        explains = _explains(flow, before, luma)
+        # Where the flow leads to in the second picture, before the camera's part is taken out.
+        x, y = places(height, width)
+        there = (x + flow[..., 0], y + flow[..., 1])
+        back = cv2.remap(luma, *there, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         heights = seconds * height
         camera, camera_speed = camera_flow(flow), 0.0
         if camera is not None:
@@ -108,8 +114,22 @@ class FlowMeter:
         moves = cv2.magnitude(flow[..., 0], flow[..., 1]) > max(
             MOVING_PIXELS, MOVING_SPEED * heights
         )
-        velocity, share = _gather(flow / heights, moves)
-        return FrameMotion(velocity, share, camera_speed, cv2.mean(luma)[0], explains)
+        weight = moves.astype(np.float32)
+        values = [weight, *cv2.split(flow * (weight / heights)[..., None])]
+        change, left = cv2.absdiff(before, luma), cv2.absdiff(before, back)
+        values.append(cv2.addWeighted(left, 1.0, change, -EXPLAINED, 0.0, dtype=cv2.CV_32F))
+        # INTER_AREA is the mean over each cell, fractions of border pixels included.
+        cells = cv2.resize(
+            cv2.merge(values), (GRID_COLUMNS, GRID_ROWS), interpolation=cv2.INTER_AREA
+        )
+        share = cells[..., 0]
+        return FrameMotion(
+            velocity=cells[..., 1:3] / np.maximum(share, 1e-6)[..., None],
+            moving=share,
+            camera_speed=camera_speed,
+            luma=cv2.mean(luma)[0],
+            explained=cells[..., 3] <= FAINT_CHANGE,
+        )
 
 
 def motion(frames: list[FrameMotion]) -> Motion:
@@ -133,32 +153,3 @@ def motion_label(measured: Motion) -> str:
     if np.sqrt(measured.mean * measured.peak) > LARGE:
         return "large"
     return "small"
-
-
-def _explains(
-    flow: Float[ndarray, "h w 2"], before: UInt8[ndarray, "h w"], luma: UInt8[ndarray, "h w"]
-) -> Bool[ndarray, "rows columns"]:
-    """In which cells the flow leads from one picture to the other."""
-    x, y = places(*luma.shape)
-    back = cv2.remap(
-        luma, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    changes = np.dstack([cv2.absdiff(before, back), cv2.absdiff(before, luma)]).astype(np.float32)
-    cells = cv2.resize(changes, (GRID_COLUMNS, GRID_ROWS), interpolation=cv2.INTER_AREA)
-    explains: Bool[ndarray, "rows columns"] = cells[..., 0] <= EXPLAINED * np.maximum(
-        cells[..., 1], 1.0
-    )
-    return explains
-
-
-def _gather(
-    velocity: Float[ndarray, "h w 2"], moves: Bool[ndarray, "h w"]
-) -> tuple[Float[ndarray, "rows columns 2"], Float[ndarray, "rows columns"]]:
-    """Per cell: mean velocity of its moving pixels and their share."""
-    size = (GRID_COLUMNS, GRID_ROWS)
-    weight = moves.astype(np.float32)
-    # INTER_AREA is the mean over each cell, fractions of border pixels included.
-    share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    weighted = cv2.resize(velocity * weight[..., None], size, interpolation=cv2.INTER_AREA)
-    mean = weighted / np.maximum(share, 1e-6)[..., None]
-    return mean.astype(np.float32), share

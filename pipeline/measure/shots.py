@@ -80,10 +80,10 @@ class ShotFinder:
         if self._transnet is not None:
             self._transnet.add(picture)
             return
-        grey = cv2.cvtColor(picture.small, cv2.COLOR_GRAY2BGR)
+        thumbnail = cv2.resize(picture.small, THUMBNAIL, interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(thumbnail, cv2.COLOR_GRAY2BGR)
         found = self._detector.process_frame(FrameTimecode(index, self._fps), grey)
         self._proposed.extend(cut.frame_num for cut in found)
-        thumbnail = cv2.resize(picture.small, THUMBNAIL, interpolation=cv2.INTER_AREA)
         self._thumbnails.append(thumbnail.ravel())
 
     def finish(self) -> list[Transition]:

@@ -7,6 +7,7 @@ timed at the foot of the rise: where a hit begins, not where it is loudest.
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
+from scipy.fft import rfft
 from scipy.signal import find_peaks
 
 HOP_SECONDS = 0.005
@@ -51,7 +52,7 @@ def _band_levels(
     levels = []
     for first in range(0, len(frames), HOPS_AT_ONCE):
         block = frames[first : first + HOPS_AT_ONCE] * window
-        power = np.square(np.abs(np.fft.rfft(block, axis=1))) / size**2
+        power = np.square(np.abs(rfft(block, axis=1))) / size**2
         bands = np.add.reduceat(power, starts, axis=1)
         levels.append((10 * np.log10(bands + 1e-7)).astype(np.float32))
     return np.concatenate(levels)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
+from scipy.fft import rfft
 from scipy.signal import resample_poly
 
 from avdata.pipeline.measure.fingerprint import SOUND_BANDS_HZ, sound_prints
@@ -54,7 +55,7 @@ def low_spectrum(sound: Float32[ndarray, " m"], rate: int) -> LowSpectrum:
         edges = np.round(SOUND_BANDS_HZ * WINDOW / slow).astype(int)
         for first in range(0, count, WINDOWS_AT_ONCE):
             some = slice(first, first + WINDOWS_AT_ONCE)
-            spectrum = np.fft.rfft(windows[some] * taper, axis=1)
+            spectrum = rfft(windows[some] * taper, axis=1)
             power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
             power *= 2 / (WINDOW * np.square(taper).sum())
             bands[some] = np.add.reduceat(power, edges, axis=1)[:, :-1]

@@ -1,9 +1,13 @@
 """The page's few building blocks. Everything that is not `Markup` is escaped on its way in."""
 
+import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from avdata.pipeline.report import units
 
@@ -84,6 +88,17 @@ def folded(title: str, body: Markup) -> Markup:
 def badge(text: str, kind: str = "plain") -> Markup:
     """A short label."""
     return Markup('<span class="badge {}">{}</span>').format(kind, text)
+
+
+def picture(rgb: NDArray[np.uint8], alt: str) -> Markup:
+    """(h, w, 3) as a JPEG inside the page."""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    assert done, "JPEG encoding of 8-bit RGB cannot fail"
+    source = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    height, width = rgb.shape[:2]
+    image = Markup('<img alt="{}" width="{}" height="{}" src="{}">')
+    return image.format(alt, width, height, source)
 
 
 def _row(row: Sequence[Cell], num_text: int) -> Markup:

@@ -1,9 +1,7 @@
 """A few clips to look at and judge: frames, sound with its marks, captions, labels, reasons."""
 
-import base64
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
@@ -143,15 +141,6 @@ def _shape(clip: Clip) -> ClipShape:
 
 def _pictures(media: ClipMedia) -> Markup:
     at = np.linspace(0, len(media.frames) - 1, NUM_PICTURES).round().astype(int)
-    image = Markup('<img alt="Frame at {:.2f} s" width="{}" height="{}" src="{}">')
-    height, width = media.frames.shape[1:3]
     return Markup("").join(
-        image.format(index / FPS, width, height, _jpeg(media.frames[index])) for index in at
+        elements.picture(media.frames[index], f"Frame at {index / FPS:.2f} s") for index in at
     )
-
-
-def _jpeg(rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])
-    assert done, "JPEG encoding of 8-bit RGB cannot fail"
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

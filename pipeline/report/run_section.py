@@ -1,6 +1,5 @@
 """Training runs side by side: losses raw and smoothed, the pace, what they were, what they made."""
 
-import base64
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from avdata.pipeline.report import curves, elements, units
+from avdata.pipeline.report import curves, elements
 from avdata.pipeline.report.page import Section
 from avdata.pipeline.report.run_folder import Run, flattened, read_object, read_run
+from avdata.pipeline.report.samples import samples_of
 
 LOSSES = (
     ("loss_video", "Video loss", True),
@@ -26,9 +26,6 @@ PACE = (
 WINDOW_SHARE = 0.04
 """Of a run's logged steps: how many one smoothed value is the mean of."""
 LAST_SHARE = 0.1
-MAX_VIDEOS = 12
-"""A run."""
-MAX_VIDEO_BYTES = 8_000_000
 
 
 def run_section(roots: Sequence[Path], anchor: str) -> Section:
@@ -42,7 +39,7 @@ def run_section(roots: Sequence[Path], anchor: str) -> Section:
         _losses(runs),
         _summary(runs),
         _pace(runs),
-        *(_samples(run) for run in runs),
+        *(samples_of(run) for run in runs),
         elements.heading("Configuration"),
         *(_configuration(run) for run in runs),
     ]
@@ -113,42 +110,6 @@ def _summary(runs: Sequence[Run]) -> Markup:
         return Markup("")
     head = ["Run", "Loss", "Last step", "Logged", "First", "Last", "Mean of last 10 %", "Least"]
     return elements.table(head, rows, "Losses of each run", num_text=2)
-
-
-def _samples(run: Run) -> Markup:
-    files = sorted((run.root / "samples").glob("*.mp4"))
-    title = elements.heading(f"Samples of {run.label}")
-    if not files:
-        return title + elements.note("No samples in this run's folder.")
-    shown = [file for file in files if file.stat().st_size <= MAX_VIDEO_BYTES][-MAX_VIDEOS:]
-    cards = elements.joined(map(_video, shown))
-    parts = [title, Markup('<div class="gallery">{}</div>').format(cards)]
-    left_out = [file.name for file in files if file not in shown]
-    if left_out:
-        limit = f"the last {MAX_VIDEOS} of at most {units.size(MAX_VIDEO_BYTES)} are shown"
-        parts.append(elements.note(f"Not shown ({limit}): {', '.join(left_out)}"))
-    return elements.joined(parts)
-
-
-def _video(file: Path) -> Markup:
-    data = base64.b64encode(file.read_bytes()).decode()
-    facts = read_object(file.with_suffix(".json")) or {}
-    captions = facts.get("captions")
-    if isinstance(captions, dict):
-        pairs = [(str(key), str(value)) for key, value in captions.items()]
-    else:
-        pairs = [("caption", str(captions))] if captions else []
-    listed = elements.joined(Markup("<dt>{}</dt><dd>{}</dd>").format(*pair) for pair in pairs)
-    return Markup(
-        '<article class="card"><video controls loop preload="metadata" aria-label="{}" '
-        'src="data:video/mp4;base64,{}"></video><h4>{}</h4><dl class="captions">{}</dl>{}</article>'
-    ).format(
-        f"Sample {file.stem}",
-        data,
-        file.stem,
-        listed,
-        "" if pairs else elements.note("No captions beside this sample."),
-    )
 
 
 def _configuration(run: Run) -> Markup:

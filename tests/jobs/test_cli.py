@@ -152,7 +152,7 @@ def test_a_configuration_file_is_read_and_a_wrong_one_named(
     assert (plain["steps"], plain["batch_size"], plain["model"]["rope"]) == (3, 2, "vanilla")
 
 
-@pytest.mark.parametrize(("preset", "told"), [("dmeo", "demo"), ("enormous", "wan5b_tangoflux")])
+@pytest.mark.parametrize(("preset", "told"), [("dmeo", "demo"), ("enormous", "wan5b-tangoflux")])
 def test_an_unknown_preset_is_met_with_those_there_are(
     preset: str, told: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ def noise(seconds: float = SECONDS, level: float = 0.1, seed: int = 0) -> Float3
 
 def heard(sound: Float[ndarray, " m"]) -> Audio:
     mono = sound.astype(np.float32)
-    source = Heard(mono, RATE, [], low_spectrum(mono, RATE), None, ChannelSums())
+    source = Heard(mono, RATE, [], [], low_spectrum(mono, RATE), None, ChannelSums())
     return source.audio(0.0, len(sound) / RATE)
 
 

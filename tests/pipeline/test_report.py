@@ -13,6 +13,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Quarantined
 from avdata.pipeline.report.curves import smoothed
 from avdata.pipeline.report.gallery import NUM_CLIPS, chosen
 from avdata.pipeline.report.report import report
+from avdata.pipeline.report.samples import NUM_PICTURES
 from avdata.pipeline.selection import funnel
 from tests.pipeline.clips import a_clip, assemble, write_parts
 
@@ -208,6 +209,26 @@ def test_samples_are_embedded_with_their_captions(tmp_path: Path) -> None:
     page = read(report([run], tmp_path / "report.html"))
     assert any(link.startswith("data:video/mp4;base64,") for link in page.links)
     assert "a & b" in page.words
+
+
+def test_a_sample_is_shown_beside_its_true_clip(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    a_video(run / "samples/0.mp4")
+    a_video(run / "samples/clips/abc.mp4")
+    a_video(tmp_path / "secret.mp4")
+    told = {"captions": {"video": "a ball"}, "true": "clips/abc.mp4"}
+    (run / "samples/0.json").write_text(json.dumps(told))
+    page = read(report([run], tmp_path / "report.html"))
+    kinds = [link.split(";")[0] for link in page.links if link.startswith("data:")]
+    assert kinds.count("data:image/jpeg") == 2 * NUM_PICTURES
+    assert kinds.count("data:video/mp4") == 2
+    assert "True clip" in page.words
+    # What is not in the samples' folder is nobody's clip.
+    for name in ("clips/gone.mp4", "../../secret.mp4", 3):
+        (run / "samples/0.json").write_text(json.dumps({**told, "true": name}))
+        page = read(report([run], tmp_path / "report.html"))
+        assert "True clip" not in page.words
+        assert "a ball" in page.words
 
 
 def test_the_gallery_shows_frames_of_a_source_that_is_there(tmp_path: Path) -> None:

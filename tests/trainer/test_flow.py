@@ -61,6 +61,26 @@ def test_the_true_velocity_leads_from_noise_to_data() -> None:
         torch.testing.assert_close(found.audio, sound, atol=1e-4, rtol=1e-4)
 
 
+def test_the_velocity_that_sampling_follows_is_the_one_that_is_learned() -> None:
+    """At any time, the same or one each, its loss is nothing."""
+    video, audio, t = inputs()
+    v, a, w = clean(video, 1), clean(audio, 2), torch.full((2,), 0.5)
+
+    def true(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+        assert heard is not None
+        first, second = (t, t) if t.ndim == 1 else (t[:, 0], t[:, 1])
+        return Velocity(
+            (seen.latents - v.latents) / first.view(-1, 1, 1, 1, 1),
+            (heard.latents - a.latents) / second.view(-1, 1, 1),
+        )
+
+    for at in (t, torch.stack([t, 1 - t], dim=1)):
+        losses = flow_loss(true, v, a, at.clamp(0.1, 0.9), w)
+        assert losses.audio is not None
+        assert losses.video < 1e-8
+        assert losses.audio < 1e-8
+
+
 def test_unipc_follows_a_bent_path_better_than_euler() -> None:
     """Of data N(0, s^2) the velocity and where it leads are known."""
     video, audio, _ = inputs()
@@ -128,6 +148,34 @@ def test_own_times_are_uniform_independent_and_leave_video_its_own() -> None:
     assert (counts - 2000).abs().max() < 5 * 2000**0.5
     t = times(both)
     assert torch.equal(t[:, 0], times(u))
+
+
+def test_without_guidance_the_model_is_asked_once_a_step() -> None:
+    whole = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, _ = inputs()
+    asked: list[float] = []
+
+    def counted(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+        asked.append(float(t[0]))
+        made: Velocity = whole(seen, heard, t)
+        return made
+
+    counts: list[int] = []
+    for scales in ((1.0, 1.0), (1.0, 4.5), (5.0, 1.0)):
+        sample(counted, video, audio, SamplerConfig(3, 1.0, *scales))
+        counts.append(len(asked) - sum(counts))
+    assert counts == [3, 6, 6]
+
+
+def test_both_branches_are_joint_and_start_from_the_same_noise() -> None:
+    """Sound alone retold in the negative branch changes the picture, too."""
+    whole = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", seed=0)
+    video, audio, _ = inputs()
+    other = dataclasses.replace(audio, text=audio.text.roll(1, dims=0))
+    config = SamplerConfig(steps=1)
+    own = sample(whole, video, audio, config, (video, audio))
+    retold = sample(whole, video, audio, config, (video, other))
+    assert not torch.allclose(own.video, retold.video, atol=1e-4)
 
 
 def test_guidance_one_ignores_the_negative_branch() -> None:

@@ -133,8 +133,8 @@ def test_bf16_autocast_agrees_with_float32() -> None:
     exact = whole(video, audio, t)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = whole(video, audio, t)
-    assert (rough.video - exact.video).abs().mean() < 0.03 * exact.video.abs().mean()
-    assert (rough.audio - exact.audio).abs().mean() < 0.05 * exact.audio.abs().mean()
+    assert (rough.video - exact.video).abs().mean() < 0.015 * exact.video.abs().mean()
+    assert (rough.audio - exact.audio).abs().mean() < 0.015 * exact.audio.abs().mean()
 
 
 @pytest.mark.parametrize(("rope", "aligned"), [("sync", True), ("vanilla", False)])
@@ -164,7 +164,7 @@ def test_attention_depends_on_distance_only() -> None:
 
 
 def test_new_parameters_per_joint_layer_at_the_papers_size() -> None:
-    config = preset("wan5b_tangoflux")
+    config = preset("wan5b-tangoflux")
     with torch.device("meta"):
         joint = JointBlock(config)
     weights = sum(p.numel() for name, p in joint.named_parameters() if name.endswith("weight"))

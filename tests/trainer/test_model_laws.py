@@ -91,6 +91,18 @@ def test_permuted_tokens_with_their_positions_give_permuted_outputs() -> None:
     torch.testing.assert_close(after.audio_text, before.audio_text, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_queries_and_keys_of_the_new_heads_are_normed_as_the_pretrained_ones_are() -> None:
+    """Their size does not matter; that of values does."""
+    whole = model()
+    before = both(whole(*inputs()))
+    for name, matters in (("new_q", False), ("new_k", False), ("new_v", True)):
+        for joint in whole.joints:
+            joint.get_parameter(f"{name}.weight").mul_(3)
+        changed = relative(both(whole(*inputs())), before)
+        assert (changed > 1e-2) if matters else (changed < 1e-4), name
+
+
 @pytest.mark.parametrize("fusion", ["full", "cross"])
 def test_activations_computed_again_give_the_same_gradients(fusion: Fusion) -> None:
     config = dataclasses.replace(CONFIG, fusion=fusion)
@@ -121,11 +133,24 @@ def test_activations_computed_again_are_not_kept() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_agrees_with_eager() -> None:
     whole = model()
     exact = both(whole(*inputs()))
     assert relative(both(torch.compile(whole)(*inputs())), exact) < 1e-5
+
+
+def test_times_are_embedded_in_float32_under_autocast() -> None:
+    whole = model()
+    video, audio, t = inputs()
+    exact = whole.video.begin(video, t, whole.tau), whole.audio.begin(audio, t, whole.tau)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = whole.video.begin(video, t, whole.tau), whole.audio.begin(audio, t, whole.tau)
+    assert rough[0].tokens.dtype == torch.bfloat16
+    assert torch.equal(rough[0].time, exact[0].time)
+    assert torch.equal(rough[0].time_parts, exact[0].time_parts)
+    assert torch.equal(rough[1].time, exact[1].time)
 
 
 def test_tau_at_the_papers_rates() -> None:
@@ -134,7 +159,7 @@ def test_tau_at_the_papers_rates() -> None:
 
 
 def test_the_papers_model_has_its_size() -> None:
-    whole = meta_model(preset("wan5b_tangoflux"), PAPER_SPECS, ClipShape(), "t2av")
+    whole = meta_model(preset("wan5b-tangoflux"), PAPER_SPECS, ClipShape(), "t2av")
     wan, flux = whole.video.wan, whole.audio.flux
     for module, expected in (
         (wan, 4.99979e9),
@@ -168,7 +193,7 @@ def test_counted_operations_are_those_of_the_formula() -> None:
 
 def test_the_joint_model_costs_little_more_than_its_twin() -> None:
     """Audio has few tokens, at a third of the width but in the joint attention."""
-    config, clip = preset("wan5b_tangoflux"), ClipShape()
+    config, clip = preset("wan5b-tangoflux"), ClipShape()
     joint, twin = (
         cost(meta_model(config, PAPER_SPECS, clip, mode), PAPER_SPECS, clip)
         for mode in ("t2av", "t2v")

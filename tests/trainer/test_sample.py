@@ -10,6 +10,7 @@ from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
 from avdata.errors import SpecMismatch, UsageError
 from avdata.jobs.sample import prompts_of
+from avdata.pipeline.shards.dataset import read_sample
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.flow import SamplerConfig
 from avdata.trainer.model.config import Mode
@@ -134,7 +135,46 @@ def test_a_run_without_a_checkpoint_says_so(runs: dict[Mode, Run], tmp_path: Pat
 
 def test_without_prompts_the_captions_of_held_out_clips_serve(runs: dict[Mode, Run]) -> None:
     prompts = prompts_of(runs["t2av"].root, 2, seed=7)
-    assert prompts == [Prompt("a ball", "a hit", 7), Prompt("a ball", "a hit", 8)]
+    told = [(one.video, one.audio, one.seed) for one in prompts]
+    assert told == [("a ball", "a hit", 7), ("a ball", "a hit", 8)]
+
+
+@pytest.mark.parametrize("mode", ["t2av", "t2v"])
+def test_beside_a_sample_of_a_clips_captions_lies_the_clip(
+    runs: dict[Mode, Run], mode: Mode, tmp_path: Path
+) -> None:
+    generator = open_generator(runs[mode], CPU)
+    (prompt,) = prompts_of(runs[mode].root, 1, seed=0)
+    path = write_sample(generator, prompt, QUICK, tmp_path)
+    told = json.loads(path.with_suffix(".json").read_text())
+    true = tmp_path / told["true"]
+    assert lengths(true) == lengths(path)
+    assert prompt.clip is not None
+    media = generator.true(prompt.clip)
+    latents = torch.from_numpy(read_sample(runs[mode].shards, prompt.clip).video)[None].float()
+    whole = generator.encoders.video.decode(latents)[0].numpy()
+    assert (media.frames == whole[: len(media.frames)]).all()
+    # A twin has learned no sound, and its audio encoder need not be there.
+    assert media.samples.any() == (mode == "t2av")
+    assert (
+        json.loads(
+            write_sample(generator, PROMPT, QUICK, tmp_path).with_suffix(".json").read_text()
+        )["true"]
+        is None
+    )
+
+
+def test_a_negative_caption_is_what_guidance_leads_away_from(joint: Generator) -> None:
+    plain = joint.make(PROMPT, QUICK)
+    other = joint.make(dataclasses.replace(PROMPT, negative_video="a cat"), QUICK)
+    assert (other.frames != plain.frames).any()
+    quieter = joint.make(dataclasses.replace(PROMPT, negative_audio="a purr"), QUICK)
+    assert (quieter.samples != plain.samples).any()
+    # Away from its own captions each branch is the other: as without guidance.
+    own = dataclasses.replace(PROMPT, negative_video=PROMPT.video, negative_audio=PROMPT.audio)
+    alone = joint.make(PROMPT, SamplerConfig(steps=2, guidance_video=1.0, guidance_audio=1.0))
+    difference = joint.make(own, QUICK).frames.astype(int) - alone.frames
+    assert abs(difference).max() <= 1
 
 
 def test_latents_that_the_model_cannot_cut_are_refused_before_training(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from avdata.trainer.group import joined
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.cost import meta_model
+from avdata.trainer.pretrained import JOINT
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.surgery import export_towers, load_towers, tally
 from avdata.trainer.train import train
@@ -58,6 +59,10 @@ def model(seed: int = 0) -> AVFullDiT:
 
 def init(video: Path | None = None, audio: Path | None = None) -> InitConfig:
     return InitConfig(*(None if one is None else str(one) for one in (video, audio)))
+
+
+def exported(root: Path) -> InitConfig:
+    return InitConfig(*(str(root / name) for name in ("video", "audio", JOINT)))
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -214,18 +219,41 @@ def test_exported_towers_are_what_diffusers_loads_and_what_was_loaded(
     flux = towers.FLUX.from_pretrained(tmp_path / "out" / "audio")
     assert same(dict(flux.state_dict()), dict(towers.flux().state_dict()))
     back = model(seed=7)
-    load_towers(back, init(tmp_path / "out" / "video", tmp_path / "out" / "audio"))
-    back.joints.load_state_dict(
-        {
-            n.removeprefix("joints."): v
-            for n, v in load_file(tmp_path / "out" / "joint.safetensors").items()
-        }
-    )
+    load_towers(back, exported(tmp_path / "out"))
     ours, theirs = back(seen, heard, t), whole(seen, heard, t)
     assert torch.equal(ours.video, theirs.video)
     assert torch.equal(ours.audio, theirs.audio)
     with pytest.raises(UsageError, match="out"):
         export_towers(whole, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("said", "change", "name"),
+    [
+        ("missing", {"joints__1__new_q__bias": None}, "joints.1.new_q.bias"),
+        ("unexpected", {"joints__2__new_q__bias": torch.zeros(2)}, "joints.2.new_q.bias"),
+        ("mismatched", {"joints__0__new_out__weight": torch.zeros(2)}, "joints.0.new_out.weight"),
+    ],
+)
+def test_what_joins_the_towers_is_read_as_strictly(
+    said: str, change: dict[str, Tensor | None], name: str, tmp_path: Path
+) -> None:
+    export_towers(model(), tmp_path / "out")
+    towers.edited(tmp_path / "out" / JOINT, **change)
+    with pytest.raises(UsageError, match=f"1 {said} weights .*{name}") as caught:
+        load_towers(model(), InitConfig(joint=str(tmp_path / "out")))
+    assert JOINT in str(caught.value)
+    (tmp_path / "out" / JOINT).unlink()
+    with pytest.raises(UsageError, match="avdata model export"):
+        load_towers(model(), InitConfig(joint=str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize("part", ["video", "audio"])
+def test_an_export_that_has_lost_a_tensor_is_refused(part: str, tmp_path: Path) -> None:
+    export_towers(model(), tmp_path / "out")
+    towers.edited(tmp_path / "out" / part / WEIGHTS, proj_out__weight=None)
+    with pytest.raises(UsageError, match=r"1 missing weights .*proj_out\.weight"):
+        load_towers(model(), exported(tmp_path / "out"))
 
 
 TRAIN = TrainConfig(

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from avdata.trainer.model.config import ModelConfig
-from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.model.modality import Conditioned, without_autocast
 from avdata.trainer.model.recompute import forgetting
 from avdata.trainer.model.rope import Rotation, audio_axes, audio_positions, rotation
 
@@ -67,14 +67,16 @@ class AudioTower(nn.Module):
         batch, length = x.shape[:2]
         weight = audio.text_mask[..., None].to(audio.text)
         mean = (audio.text * weight).sum(1) / weight.sum(1).clamp_min(1.0)
-        duration = self.duration(torch.full_like(t, length * self.latent_seconds))
+        with without_autocast(t.device):
+            duration = self.duration(torch.full_like(t, length * self.latent_seconds))
+            time = self.flux.time_text_embed(t * 1000, self.pool(mean))
         text = torch.cat([audio.text * weight, duration[:, None].to(audio.text)], dim=1)
         positions = audio_positions(text.shape[1], length, self.config.rope, scale, x.device)
         real = torch.ones(batch, 1 + length, dtype=torch.bool, device=x.device)
         return AudioState(
             text=self.flux.context_embedder(text),
             audio=self.flux.x_embedder(x),
-            time=self.flux.time_text_embed(t * 1000, self.pool(mean)),
+            time=time,
             turned=rotation(positions, audio_axes(self.config.head_dim)),
             mask=torch.cat([audio.text_mask, real], dim=1)[:, None, None, :],
         )

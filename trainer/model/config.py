@@ -119,7 +119,7 @@ def wan5b_tangoflux() -> ModelConfig:
     return ModelConfig()
 
 
-PRESETS = {"demo": demo, "small": small, "wan5b_tangoflux": wan5b_tangoflux}
+PRESETS = {"demo": demo, "small": small, "wan5b-tangoflux": wan5b_tangoflux}
 
 
 def preset(name: str) -> ModelConfig:

@@ -1,7 +1,9 @@
 """What goes into the model and what comes out, as typed bundles."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,3 +41,11 @@ class Advanced:
 def each_time(t: Float[Tensor, "b *two"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Times of video and audio: one (b,) for both, or (b, 2)."""
     return (t, t) if t.ndim == 1 else (t[:, 0], t[:, 1])
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """For what embeds times: modulation is too fine for bfloat16, as Wan's own training has it."""
+    if device.type == "meta":  # Which knows no autocast.
+        return nullcontext()
+    off: AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
+    return off

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import UsageError
 from avdata.trainer.model.config import ModelConfig
-from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.model.modality import Conditioned, without_autocast
 from avdata.trainer.model.recompute import forgetting
 from avdata.trainer.model.rope import Rotation, rotation, video_axes, video_positions
 
@@ -62,11 +62,14 @@ class VideoTower(nn.Module):
         patches = self.wan.patch_embedding(video.latents)
         frames, rows, columns = patches.shape[2:]
         grid = (int(frames), int(rows), int(columns))
-        time, parts, text, _ = self.wan.condition_embedder(t * 1000, video.text, None)
+        embed = self.wan.condition_embedder
+        with without_autocast(t.device):
+            time = embed.time_embedder(embed.timesteps_proj(t.float() * 1000))
+            parts = embed.time_proj(embed.act_fn(time))
         positions = video_positions(grid, self.config.rope, scale, patches.device)
         return VideoState(
             tokens=rearrange(patches, "b c t h w -> b (t h w) c").contiguous(),
-            text=text,
+            text=embed.text_embedder(video.text),
             time=time,
             time_parts=rearrange(parts, "b (six c) -> b six c", six=6),
             turned=rotation(positions, video_axes(self.config.head_dim)),
