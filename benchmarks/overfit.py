@@ -96,7 +96,7 @@ def main() -> None:
         if runs:
             config = replace(config, init=_start(runs[-1], given.out))
         root = given.out / f"run-{len(runs) + 1}"
-        runs.append(train(root, dataset.root, config, processes=1))
+        runs.append(train(root, dataset.root, config))
     lines = [line for run in runs for line in _losses(run)]
     lines += [*_learned(runs[0], runs[-1], dataset), *_sampled(runs[-1], dataset)]
     page = report([run.root for run in runs], given.out / "report.html")

@@ -27,7 +27,7 @@ def main(videos: Path, out: Path) -> None:
     caption(manifest.root)
     small = EncodeConfig(height=96, width=160)
     dataset = encode(manifest.root, out / "shards", small, engine)
-    run = train(out / "run", dataset.root, TrainConfig(steps=5, batch_size=4), processes=1)
+    run = train(out / "run", dataset.root, TrainConfig(steps=5, batch_size=4))
     sys.stdout.write(f"{progress_of(run)}\n")
 
 

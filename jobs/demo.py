@@ -19,7 +19,7 @@ from avdata.jobs.encode import EncodeConfig, encode
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.jobs.sample import prompts_of, sample
-from avdata.jobs.train import progress_of, train
+from avdata.jobs.train import Start, progress_of, train
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.report.report import report
 from avdata.pipeline.shards.plan import PlanSettings
@@ -69,7 +69,7 @@ def demo(
     for step, mode in (("4/6 train the joint model", "t2av"), ("5/6 train its twin", "t2v")):
         say(step)
         settings = replace(config.train, mode="t2av" if mode == "t2av" else "t2v")
-        run = train(out / mode, dataset.root, settings, config.processes)
+        run = train(out / mode, dataset.root, settings, Start(config.processes))
         losses[mode] = progress_of(run)
     say("6/6 samples and report")
     for mode in losses:

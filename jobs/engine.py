@@ -57,7 +57,7 @@ def stream(
         worker = make()
         yield from (worker(item) for item in items)
         return
-    with _ray(engine):
+    with joined_ray(engine):
         import ray
 
         class Actor:
@@ -105,7 +105,8 @@ def _rows(answers: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (a Ray data
 
 
 @contextmanager
-def _ray(engine: Engine) -> Iterator[None]:
+def joined_ray(engine: Engine) -> Iterator[None]:
+    """A Ray of our own or the cluster at `address`; UsageError where none answers there."""
     # Ray's own notices are for its developers; failures reach us as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

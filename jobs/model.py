@@ -13,6 +13,7 @@ from avdata.errors import UsageError
 from avdata.jobs.shell import Result
 from avdata.pipeline.shards.dataset import open_dataset
 from avdata.trainer import checkpoint
+from avdata.trainer.checkpoint import Weights
 from avdata.trainer.config import InitConfig
 from avdata.trainer.group import joined
 from avdata.trainer.model.avfulldit import AVFullDiT
@@ -37,6 +38,8 @@ class ModelJob:
     """Of those who have no shards."""
     shards: Path | None = None
     """Folder that `avdata encode` made."""
+    weights: Weights = "raw"
+    """Of export: as trained, or ema, their average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def perform(
     """The command; UsageError for another action, or options of another one."""
     towers = job.init != InitConfig()
     if action == "export" and root is not None and out is not None:
-        paths = [str(path) for path in export(root, out)]
+        paths = [str(path) for path in export(root, out, job.weights)]
         for path in paths:
             result.line(path)
         result.end({"files": paths})
@@ -124,14 +127,14 @@ def show(job: ModelJob) -> Shown:
         raise UsageError(f"clip: {error}") from error
 
 
-def export(root: Path, out: Path) -> list[Path]:
+def export(root: Path, out: Path, weights: Weights = "raw") -> list[Path]:
     """The towers of a run's newest checkpoint, see `export_towers`."""
     run = open_run(root)
     with torch.device("meta"):
         model = AVFullDiT(run.config.model, run.specs, run.clip, run.config.mode)
     model = model.to_empty(device="cpu")
     with joined("cpu"):
-        checkpoint.load_model(run, model)
+        checkpoint.load_model(run, model, weights)
     return export_towers(model, out)
 
 

@@ -9,7 +9,7 @@ import typer
 from avdata import config as configuration
 from avdata.errors import UsageError
 from avdata.jobs import options
-from avdata.jobs.options import Config, Json, Out, Preset, Set, Shards
+from avdata.jobs.options import Address, Config, Json, Out, Preset, Set, Shards
 from avdata.jobs.shell import Result
 
 
@@ -37,6 +37,18 @@ def train(
     ] = None,
     preset: Preset = "demo",
     processes: Annotated[int, typer.Option(min=1, help="One a device; or one a few cores.")] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Start them by Ray Train.")] = False,
+    least: Annotated[
+        int | None,
+        typer.Option("--min-processes", min=1, help="With --ray: go on with so few."),
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="Start again so often when a process is lost.")
+    ] = 0,
+    address: Address = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it will do, need and take.")
+    ] = False,
     prepare_only: Annotated[
         bool, typer.Option("--prepare", help="Only write RUN/run.json, for your own torchrun.")
     ] = False,
@@ -45,7 +57,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Trains the joint model or its twin; the same command goes on where it was stopped."""
-    from avdata.jobs.train import progress_of, train
+    from avdata.jobs.train import Start, progress_of, train
     from avdata.trainer.config import TrainConfig
     from avdata.trainer.model.config import preset as model_of
     from avdata.trainer.run import prepare
@@ -53,15 +65,23 @@ def train(
     under = {"model": configuration.to_plain(model_of(preset))}
     overrides = [*(settings or ()), *([f"mode={mode}"] if mode else ())]
     resolved = options.load(TrainConfig, config, overrides, under)
+    result = Result(as_json)
+    if dry_run:
+        from avdata.trainer.dry_run import forecast
+
+        expected = forecast(shards, resolved, processes)
+        for line in expected.lines():
+            result.line(line)
+        result.end(expected.plain())
+        return
     if prepare_only:
         run = prepare(out, shards, resolved)
-        result = Result(as_json)
         result.line(f"prepared: torchrun --nproc-per-node N -m avdata.trainer {run.root}")
         result.end({"run": str(run.root)})
         return
-    run = train(out, shards, resolved, processes)
+    start = Start(processes, restarts, ray, least, address)
+    run = train(out, shards, resolved, start)
     found = progress_of(run)
-    result = Result(as_json)
     result.line(options.losses(found))
     result.line(f"run: {run.root}")
     result.end({"run": str(run.root), **found})

@@ -12,6 +12,8 @@ from tests.s3 import s3_bucket, s3_server  # noqa: F401 (fixtures of all tests)
 
 # Before torch is imported: threads that spin while they wait slow down a machine that others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Tiny models gain nothing from a second thread and lose much to it on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 install_import_hook(["avdata.encoders", "avdata.trainer.model"], "tests.checked.checked")
 
 

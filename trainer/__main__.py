@@ -10,8 +10,8 @@ from pathlib import Path
 
 from avdata.errors import AvdataError
 from avdata.trainer.launch import leave_word
-from avdata.trainer.loop import train
 from avdata.trainer.run import open_run
+from avdata.trainer.train import train
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:

@@ -1,19 +1,21 @@
 """Checkpoints: torch's distributed format in a folder that is whole once it has its final name.
 
-    RUN/checkpoints/step-00000100/   tensors of model and optimizer by name, and their metadata
+    RUN/checkpoints/step-00000100/                  tensors of weights, optimizer and averages by
+                                                    name, and their metadata
+    RUN/checkpoints/step-00000100/checkpoint.json   step, configuration, digests, sizes of the files
 
-They say nothing of ranks, so a run may go on with another number of processes.
+They say nothing of ranks, so a run may go on with another number of processes, or sharded where
+it was not. `saver` writes them.
 """
 
-import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import nn
-from torch.distributed.checkpoint import CheckpointException
+from torch import Tensor, nn
+from torch.distributed.checkpoint import CheckpointException, FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_state_dict,
@@ -21,36 +23,39 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+from avdata import storage
 from avdata.errors import RunError, UsageError
-from avdata.trainer.run import Run
+from avdata.trainer.ema import Ema
+from avdata.trainer.run import Run, saved_steps
+
+Weights = Literal["raw", "ema"]
+FACTS = "checkpoint.json"
 
 
 def latest(run: Run) -> int | None:
     """Step of the newest whole checkpoint."""
-    return max(_steps(run.checkpoints), default=None)
+    return max(saved_steps(run.checkpoints), default=None)
 
 
-def save(run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Commits a checkpoint and removes those beyond `keep_checkpoints`; all ranks call it."""
-    final = _folder(run.checkpoints, step)
-    temporary = final.with_name(final.name + ".tmp")
-    if dist.get_rank() == 0:
-        for left in run.checkpoints.glob("step-*.tmp"):  # Of a save or a removal that was killed.
-            shutil.rmtree(left)
-    dist.barrier()
-    dcp.save(_state(model, optimizer), checkpoint_id=temporary)
-    dist.barrier()
-    if dist.get_rank() == 0:
-        temporary.rename(final)
-        for old in sorted(_steps(run.checkpoints))[: -run.config.keep_checkpoints]:
-            leaving = _folder(run.checkpoints, old)
-            shutil.rmtree(leaving.rename(leaving.with_name(leaving.name + ".tmp")))
-    dist.barrier()
+def latest_for_all(run: Run) -> int | None:
+    """The same, as rank 0 sees it: all processes must go on from one step."""
+    found = [latest(run)]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
 
 
-def load(run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Puts a checkpoint into model and optimizer; all ranks call it."""
-    state = _state(model, optimizer)
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, Any]:
+    """All that a checkpoint holds, by name; every process has its shards of it."""
+    weights, moments = get_state_dict(model, optimizer)
+    state: dict[str, Any] = {"model": weights, "optimizer": moments}
+    return state | ({"ema": ema.averages} if ema else {})
+
+
+def load(
+    run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None
+) -> None:
+    """Puts a checkpoint into model, optimizer and averages; all ranks call it."""
+    state = state_of(model, optimizer, ema)
     _read(run, step, state)
     set_state_dict(
         model,
@@ -60,36 +65,51 @@ def load(run: Run, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
     )
 
 
-def load_model(run: Run, model: nn.Module) -> int:
-    """The newest checkpoint's weights into a model; answers its step."""
+def load_model(run: Run, model: nn.Module, weights: Weights = "raw") -> int:
+    """The newest checkpoint's weights, or their averages, into a model; answers its step.
+
+    UsageError where there is no checkpoint, or no averages in it.
+    """
     step = latest(run)
     if step is None:
         raise UsageError(f"{run.root}: no checkpoint yet; train it first")
-    state = {"model": get_model_state_dict(model)}
+    state: dict[str, Any] = {"model": get_model_state_dict(model)}
+    if weights == "ema":
+        state["ema"] = _averaged(run, step, state["model"])
     _read(run, step, state)
-    set_model_state_dict(model, state["model"])
+    # What was not trained has no average.
+    set_model_state_dict(model, state["model"] | state.get("ema", {}))
     return step
 
 
-def _read(run: Run, step: int, state: dict[str, Any]) -> None:
-    folder = _folder(run.checkpoints, step)
-    try:
-        dcp.load(state, checkpoint_id=folder)
-    except CheckpointException as error:
-        raise RunError(
-            f"{folder}: cannot be read ({str(error).splitlines()[0][:200]}); "
-            "remove it and an older one is used"
-        ) from error
+def facts(run: Run, step: int) -> dict[str, Any]:
+    """checkpoint.json; RunError when it is damaged."""
+    return storage.read_json(folder_of(run.checkpoints, step) / FACTS)
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    weights, moments = get_state_dict(model, optimizer)
-    return {"model": weights, "optimizer": moments}
-
-
-def _folder(root: Path, step: int) -> Path:
+def folder_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
     return root / f"step-{step:08d}"
 
 
-def _steps(root: Path) -> list[int]:
-    return [int(path.name[5:]) for path in root.glob("step-????????") if path.is_dir()]
+def _averaged(run: Run, step: int, model: dict[str, Tensor]) -> dict[str, Tensor]:
+    metadata = FileSystemReader(folder_of(run.checkpoints, step)).read_metadata()
+    saved = {name.removeprefix("ema.") for name in metadata.state_dict_metadata}
+    found = {name: torch.empty_like(value) for name, value in model.items() if name in saved}
+    if not any(name.startswith("ema.") for name in metadata.state_dict_metadata):
+        raise UsageError(f"{run.root}: has no averages, as ema_decay is none; take weights = raw")
+    return found
+
+
+def _read(run: Run, step: int, state: dict[str, Any]) -> None:
+    folder = folder_of(run.checkpoints, step)
+    way_out = "remove it and an older one is used"
+    for name, size in facts(run, step)["files"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != size:
+            raise RunError(f"{folder}: cannot be read ({name} is cut short or missing); {way_out}")
+    try:
+        dcp.load(state, checkpoint_id=folder)
+    except CheckpointException as error:
+        reason = str(error).splitlines()[0][:200]
+        raise RunError(f"{folder}: cannot be read ({reason}); {way_out}") from error

@@ -5,23 +5,40 @@ from pathlib import Path
 from typing import Literal
 
 from avdata.trainer.data.config import DataConfig
-from avdata.trainer.flow import TimeDensity
+from avdata.trainer.flow import SamplerConfig, TimeDensity
 from avdata.trainer.model.config import Mode, ModelConfig, demo
+from avdata.trainer.parallel import ParallelConfig
+from avdata.trainer.schedule import ScheduleConfig
+from avdata.trainer.track import TrackConfig
 
 MAY_CHANGE = frozenset(
     {
         "steps",
         "val_every",
         "val_samples",
+        "sample_every",
+        "sample_count",
+        "sampler",
         "checkpoint_every",
         "keep_checkpoints",
+        "background_checkpoints",
+        "allowed_checkpoint_failures",
+        "stop_after_minutes",
         "data.read",
         "device",
+        "parallel",
+        "micro_batch_size",
         "activation_checkpointing",
+        "compile",
+        "deterministic",
+        "not_finite",
+        "most_skipped",
+        "track",
+        "peak_tflops",
     }
 )
 """Settings that a resumed run may change: they do not alter the course of training, but for the
-rounding of another device.
+rounding of sums in another order or on another device.
 """
 POSITIVE = (
     "steps",
@@ -32,6 +49,23 @@ POSITIVE = (
     "val_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "most_skipped",
+    "sample_count",
+)
+OR_NONE = (
+    "learning_rate_pretrained",
+    "micro_batch_size",
+    "sample_every",
+    "stop_after_minutes",
+    "peak_tflops",
+)
+"""Positive where they are given."""
+NOT_NEGATIVE = (
+    "seed",
+    "warmup_steps",
+    "weight_decay",
+    "val_samples",
+    "allowed_checkpoint_failures",
 )
 
 
@@ -68,14 +102,27 @@ class TrainConfig:
     """Of weights, order, times, noise and caption dropout."""
     steps: int = 1000
     batch_size: int = 16
-    """Global, over all processes, which must share it equally."""
+    """Global, over all processes."""
+    micro_batch_size: int | None = None
+    """Samples that a process computes at once; gradients of several are added up. None: all of
+    its share of the batch."""
+    data: DataConfig = field(default_factory=DataConfig)
+
     learning_rate: float = 3e-4
+    """At its peak."""
+    learning_rate_pretrained: float | None = None
+    """Of the towers that `init` names; None is `learning_rate`."""
     warmup_steps: int = 50
-    """Linear; constant afterwards, so that a run can be prolonged."""
+    """Linear."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     weight_decay: float = 0.01
+    """Of matrices; norms, biases and tables of modulation have none."""
     beta1: float = 0.9
     beta2: float = 0.95
     clip_norm: float = 1.0
+    ema_decay: float | None = 0.999
+    """Of the average of the weights that is kept beside them; None keeps none."""
+
     time_density: TimeDensity = "logit_normal"
     time_shift: float = 1.0
     """Above 1 moves training times towards noise, as long clips need."""
@@ -85,26 +132,45 @@ class TrainConfig:
     lambda_audio: float = 1.0
     caption_dropout: float = 0.1
     """Share of samples trained without captions, both at once; guidance needs them."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward and backward pass; weights and optimizer stay float32."""
+    """Of the forward and backward pass; weights, optimizer and averages stay float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     activation_checkpointing: bool = False
     """Layers are computed again for their gradients: less memory, a third more work."""
+    compile: str | None = None
+    """Backend of torch.compile for each layer, inductor for instance; None compiles nothing."""
+    deterministic: bool = False
+    """Refuses GPU kernels whose sums have no fixed order; on a CPU there are none."""
+
+    not_finite: Literal["stop", "skip"] = "stop"
+    """What to do about a batch whose loss or gradient is not finite. It is never applied."""
+    most_skipped: int = 3
+    """Of skip: so many in a row, and one more stops the run."""
+
     val_every: int = 100
     val_samples: int = 64
+    sample_every: int | None = None
+    """Steps between clips made of held-out captions, with weights as they are and averaged."""
+    sample_count: int = 2
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
     checkpoint_every: int = 100
     keep_checkpoints: int = 2
-    data: DataConfig = field(default_factory=DataConfig)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    background_checkpoints: bool = True
+    """Written while training goes on."""
+    allowed_checkpoint_failures: int = 3
+    """So many in a row that could not be written, as on a full disk; one more stops the run."""
+    stop_after_minutes: float | None = None
+    """Since the command began; then it saves and ends, to be given again."""
+
+    track: TrackConfig = field(default_factory=TrackConfig)
+    peak_tflops: float | None = None
+    """Of one device at `precision`, for the MFU; None: known for common GPUs in bfloat16."""
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("seed", "warmup_steps", "weight_decay", "val_samples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
-        if not 0 <= self.caption_dropout <= 1:
-            raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
+        self._require_ranges()
         self._require_losses()
         if self.mode == "t2v":
             self._require_no_audio()
@@ -112,6 +178,21 @@ class TrainConfig:
             raise ValueError("model.audio_caption is for mode t2v; t2av has the audio caption")
         if self.trained == "new":
             self._require_new()
+
+    def _require_ranges(self) -> None:
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        for name in OR_NONE:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive or none, not {getattr(self, name)}")
+        for name in NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1) or none, not {self.ema_decay}")
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
 
     def _require_losses(self) -> None:
         lambdas = (self.lambda_video, self.lambda_audio)

@@ -46,6 +46,8 @@ class Losses:
     total: Float[Tensor, ""]
     video: Float[Tensor, ""]
     audio: Float[Tensor, ""] | None
+    errors: tuple[Float[Tensor, " b"], Float[Tensor, " b"] | None]
+    """Of each sample, video and audio."""
 
 
 def times(
@@ -82,11 +84,14 @@ def flow_loss(
     """
     t_video, t_audio = each_time(t)
     velocity = model(_noised(video, t_video), _noised(audio, t_audio) if audio else None, t)
-    seen = _error(velocity.video, video, share)
+    each_seen = _error(velocity.video, video)
+    seen = (each_seen * share).sum()
     if audio is None or velocity.audio is None:
-        return Losses(lambdas[0] * seen, seen, None)
-    heard = _error(velocity.audio, audio, share)
-    return Losses(lambdas[0] * seen + lambdas[1] * heard, seen, heard)
+        return Losses(lambdas[0] * seen, seen, None, (each_seen, None))
+    each_heard = _error(velocity.audio, audio)
+    heard = (each_heard * share).sum()
+    total = lambdas[0] * seen + lambdas[1] * heard
+    return Losses(total, seen, heard, (each_seen, each_heard))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +185,9 @@ def _noised(clean: Clean, t: Float[Tensor, " b"]) -> Conditioned:
     return Conditioned(x_t, clean.text, clean.text_mask)
 
 
-def _error(velocity: Tensor, clean: Clean, share: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+def _error(velocity: Tensor, clean: Clean) -> Float[Tensor, " b"]:
     error = (velocity.float() - (clean.noise - clean.latents).float()).square()
-    return (error.flatten(1).mean(1) * share).sum()
+    return error.flatten(1).mean(1)
 
 
 def _with_latents(condition: Conditioned, latents: Tensor) -> Conditioned:

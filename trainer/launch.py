@@ -25,12 +25,15 @@ WORD = "AVDATA_LAST_WORD"
 SHUTDOWN_SECONDS = 600
 
 
-def launch(run: Run, processes: int) -> None:
-    """Trains with so many processes; RunError when one fails or they are told to stop."""
+def launch(run: Run, processes: int, restarts: int = 0) -> None:
+    """Trains with so many processes; RunError when one fails or they are told to stop.
+
+    When one is lost all are started again, up to `restarts` times.
+    """
     quiet = logging.getLogger("torch.distributed.elastic")  # Its children have levels of their own.
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
-    options = ["--standalone", "--nproc-per-node", str(processes)]
+    options = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
     # A checkpoint must be written between the signal and the kill.
     options += ["--shutdown-timeout", str(SHUTDOWN_SECONDS), "-m", "avdata.trainer", str(run.root)]
     with tempfile.TemporaryDirectory() as folder, _undisturbed():

@@ -1,163 +1,142 @@
-"""The training loop: global batches, one optimizer step each, under DistributedDataParallel.
+"""The training loop: global batches, one optimizer step each, whatever it is that is trained.
 
-It can be stopped at any step (SIGTERM and SIGINT make a checkpoint first) and goes on from the
-newest checkpoint: to the bit with as many processes, with the same batches and noise with others.
+It can be stopped at any step and goes on from the newest checkpoint: to the bit with as many
+processes, with the same batches and noise with others. It knows a `Task`, no audio and no video.
 """
 
-import contextlib
-import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
-
-import torch
-import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from typing import Any, Generic, Literal
 
 from avdata import storage
 from avdata.errors import RunError
-from avdata.pipeline.shards.dataset import SampleEntry
-from avdata.progress import progress
-from avdata.trainer import checkpoint
-from avdata.trainer.batch import Batch
-from avdata.trainer.config import TrainConfig
-from avdata.trainer.flow import Losses, flow_loss, own_times, times
-from avdata.trainer.group import Group, joined
-from avdata.trainer.loader import Loader, open_loader
-from avdata.trainer.metrics import MetricsFile
-from avdata.trainer.model.avfulldit import AVFullDiT
-from avdata.trainer.run import Run
-from avdata.trainer.surgery import start_from
-from avdata.trainer.validate import validate
+from avdata.trainer import throughput
+from avdata.trainer.optimizer import set_rate
+from avdata.trainer.saver import Saver
+from avdata.trainer.step import Learner, Taken, take_step
+from avdata.trainer.stop import Stop
+from avdata.trainer.task import Batch, Seats, Task
+
+NAMED = 8
+"""So many clips in a message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What one process trains with."""
+class LoopConfig:
+    """When things are done; steps are counted from 1."""
 
-    run: Run
-    group: Group
-    model: AVFullDiT
-    parallel: nn.Module
-    """The model whose gradients are shared."""
-    optimizer: torch.optim.Optimizer
-    loader: Loader
-    held_out: list[SampleEntry]
+    steps: int
+    val_every: int
+    sample_every: int | None
+    checkpoint_every: int
+    not_finite: Literal["stop", "skip"]
+    most_skipped: int
+    rate: Callable[[int], float]
+    """Share of the peak learning rate, by the step from 0."""
+    peak_tflops: float | None
 
 
-def train(run: Run) -> int:
-    """Trains to `steps` or until it is told to stop; answers the step reached.
+@dataclass(frozen=True, slots=True)
+class Loop(Generic[Batch]):
+    """All that one process trains with."""
 
-    Every process of the group calls it.
+    name: str
+    """Of the run, for messages."""
+    config: LoopConfig
+    learner: Learner
+    task: Task[Batch]
+    saver: Saver
+    checkpoint: Callable[[int], tuple[dict[str, Any], dict[str, Any]]]
+    """What is saved of a step: tensors, and facts for people and checks."""
+    report: Callable[[dict[str, Any]], None]
+
+
+def run_loop(loop: Loop[Batch], first: int, stop: Stop) -> int:
+    """From `first` steps on to the last one, or until told to stop; answers the step reached.
+
+    RunError where a loss is not finite or checkpoints cannot be written, as configured.
     """
-    launcher = os.getppid()
-    with joined(run.config.device) as group, _stop_signal() as stop:
-        first = checkpoint.latest(run) or 0
-        work = _set_up(run, group, pretrained=first == 0)
-        if first:
-            checkpoint.load(run, first, work.parallel, work.optimizer)
-        reached = first
-        # Rank 0 has cut the metrics file before anyone trains on.
-        with _reporting(work, first) as report:
-            dist.barrier()
-            for step, batch, waited in _timed(work.loader.batches(first, run.config.steps), first):
-                reached = step + 1
-                line = _step(work, step, batch, waited)
-                stopping = _agreed(bool(stop) or _orphaned(launcher), group)
-                last = reached == run.config.steps
-                if not stopping and (last or reached % run.config.val_every == 0):
-                    line |= _validated(work)
-                # Reported first: what is in a checkpoint is in the metrics, too.
-                report(line)
-                if stopping or last or reached % run.config.checkpoint_every == 0:
-                    checkpoint.save(run, reached, work.parallel, work.optimizer)
-                if stopping:
-                    break
+    config, reached, skipped = loop.config, first, 0
+    for step, batch, waited in _timed(loop.task.batches(first, config.steps), first):
+        began = time.monotonic() - waited
+        set_rate(loop.learner.optimizer, config.rate(step))
+        flags = {"stop": stop.asked(), "unsaved": loop.saver.gave_up}
+        taken = take_step(loop.learner, loop.task, step, batch, flags)
+        took = time.monotonic() - began
+        seats = loop.task.seats(step)
+        if taken.weight == 0:
+            raise RunError(
+                f"{loop.name}: step {step + 1}: none of its samples could be read; "
+                "quarantine.jsonl in the run's folder says why"
+            )
+        skipped = 0 if taken.applied else skipped + 1
+        if skipped > (config.most_skipped if config.not_finite == "skip" else 0):
+            raise RunError(_not_finite(loop.name, step, taken, seats))
+        reached = step + 1
+        # Only who reports needs to count operations.
+        work = loop.task.work(batch) if loop.learner.group.rank == 0 else (0, 0)
+        pace = throughput.Pace(took, waited, loop.saver.stalled(), seats.real, *work)
+        line = _line(loop, step, taken, seats, pace)
+        last = reached == config.steps
+        if not taken.flags["stop"]:
+            line |= loop.task.measured(
+                reached,
+                validate=last or reached % config.val_every == 0,
+                sample=config.sample_every is not None
+                and (last or reached % config.sample_every == 0),
+            )
+        # Reported first: what is in a checkpoint is in the metrics, too.
+        loop.report(line)
+        if taken.flags["unsaved"]:
+            raise RunError(f"{loop.name}: checkpoints could not be written any more; make room")
+        ending = last or taken.flags["stop"]
+        if ending or reached % config.checkpoint_every == 0:
+            loop.saver.save(reached, *loop.checkpoint(reached), last=ending)
+        loop.saver.poll()
+        if ending:
+            break
     return reached
 
 
-def _set_up(run: Run, group: Group, *, pretrained: bool) -> Work:
-    """`pretrained` reads the towers that the run starts from; a checkpoint has them."""
-    config = run.config
-    run.require_shards()
-    if group.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
-    model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
-    if pretrained:
-        start_from(run, model, report=group.rank == 0)
-    if config.trained == "new":
-        model.freeze_towers()
-    if config.activation_checkpointing:
-        model.checkpoint_activations()
-    model = model.to(group.device)
-    ids = [group.device] if group.device.type == "cuda" else None
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-    )
-    loader = open_loader(run.shards, config, group, run.root / "quarantine.jsonl")
-    held_out = loader.held_out(config.val_samples)
-    parallel = DistributedDataParallel(model, device_ids=ids)
-    return Work(run, group, model, parallel, optimizer, loader, held_out)
-
-
-def _step(work: Work, step: int, batch: Batch, waited: float) -> dict[str, Any]:
-    """One optimizer step; its line of metrics, the same on every rank but for the times."""
-    config, group, began = work.run.config, work.group, time.monotonic()
-    for options in work.optimizer.param_groups:
-        options["lr"] = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
-    losses = _loss(work, batch.to(group.device))
-    # DDP takes the mean over ranks; the shares make it a sum.
-    (losses.total * group.world).backward()
-    norm = nn.utils.clip_grad_norm_(work.model.parameters(), config.clip_norm)
-    heard = torch.zeros_like(losses.video) if losses.audio is None else losses.audio
-    parts = torch.stack([losses.total, losses.video, heard]).detach()
-    dist.all_reduce(parts)
-    if not torch.isfinite(torch.stack([parts[0], norm])).all():
-        raise RunError(
-            f"{work.run.root}: step {step + 1} has loss {parts[0].item()} and gradient norm "
-            f"{norm.item()}; train into a new folder with a lower learning_rate or in float32"
-        )
-    work.optimizer.step()
-    work.optimizer.zero_grad()
-    seconds = time.monotonic() - began + waited
-    plan = work.loader.plan.batch(step)
-    return {
+def _line(
+    loop: Loop[Batch], step: int, taken: Taken[Batch], seats: Seats, pace: throughput.Pace
+) -> dict[str, Any]:
+    """The same on every process but for the times."""
+    group, optimizer = loop.learner.group, loop.learner.optimizer
+    line: dict[str, Any] = {
         "step": step + 1,
-        "epoch": plan.epoch,
-        "loss": parts[0].item(),
-        "loss_video": parts[1].item(),
-        "loss_audio": None if losses.audio is None else parts[2].item(),
-        "gradient_norm": float(norm),
-        "learning_rate": work.optimizer.param_groups[0]["lr"],
-        "seconds": seconds,
-        "samples_per_second": plan.num_real / seconds,
-        "data_wait_share": waited / seconds,
-        "batch_digest": storage.digest_json(work.loader.keys(step)),
+        "epoch": seats.epoch,
+        "loss": taken.loss if taken.applied else None,
+        **loop.task.line(taken.sums),
+        "gradient_norm": taken.norms["all"] if taken.applied else None,
+        "learning_rate": max(options["lr"] for options in optimizer.param_groups),
+        **throughput.line(pace, group.world, group.device, loop.config.peak_tflops),
+        "batch_digest": storage.digest_json(seats.keys),
+        "draws_digest": storage.digest_json(taken.draws[: len(seats.keys)]),
     }
+    if not taken.applied:
+        return line | {"skipped": True, "broken_clips": _broken(taken, seats)}
+    return line | {f"gradient_norm_{n}": one for n, one in taken.norms.items() if n != "all"}
 
 
-def _validated(work: Work) -> dict[str, float]:
-    found = validate(work.model, work.loader.reader, work.held_out, work.group)
-    if work.model.mode == "t2v":
-        found.pop("val_loss_audio", None)
-    return found
+def _broken(taken: Taken[Batch], seats: Seats) -> list[str]:
+    """Clips whose own loss is not finite; none where it is the gradient alone."""
+    return [seats.keys[seat] for seat in taken.broken if seat < len(seats.keys)]
 
 
-def _loss(work: Work, batch: Batch) -> Losses:
-    config, device = work.run.config, work.group.device
-    u = batch.u if config.shared_time else own_times(batch.u)
-    t = times(u, config.time_density, config.time_shift)
-    half = config.precision == "bfloat16"
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-        weights = (config.lambda_video, config.lambda_audio)
-        return flow_loss(work.parallel, batch.video, batch.audio, t, batch.share, weights)
+def _not_finite(name: str, step: int, taken: Taken[Batch], seats: Seats) -> str:
+    broken = _broken(taken, seats)
+    shown = ", ".join(broken[:NAMED])
+    more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    whose = (
+        f"of clips {shown}{more}" if broken else f"of the batch of {', '.join(seats.keys[:NAMED])}"
+    )
+    return (
+        f"{name}: step {step + 1} has loss {taken.loss} and gradient norm {taken.norms['all']}, "
+        f"{whose}; it was not applied. Give the command with --set not_finite=skip, or train into "
+        "a new folder with a lower learning_rate or in float32"
+    )
 
 
 def _timed(batches: Iterator[Batch], first: int) -> Iterator[tuple[int, Batch, float]]:
@@ -170,51 +149,3 @@ def _timed(batches: Iterator[Batch], first: int) -> Iterator[tuple[int, Batch, f
             return
         yield step, batch, time.monotonic() - began
         step += 1
-
-
-@contextlib.contextmanager
-def _reporting(work: Work, first: int) -> Iterator[Any]:
-    """A function that takes each line; only rank 0 writes and shows anything."""
-    if work.group.rank != 0:
-        yield lambda line: None  # noqa: ARG005 (the other ranks' silence)
-        return
-    config: TrainConfig = work.run.config
-    with (
-        MetricsFile(work.run.metrics, first) as file,
-        progress(f"train {config.mode}", config.steps, min(first, config.steps)) as advance,
-    ):
-
-        def report(line: dict[str, Any]) -> None:
-            file.add(line)
-            heard = "" if line["loss_audio"] is None else f" audio {line['loss_audio']:.3f}"
-            advance(f"loss: video {line['loss_video']:.3f}{heard}")
-
-        yield report
-
-
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[list[int]]:
-    """A list that is no longer empty once a signal has asked this process to stop."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
-
-    before = {one: signal.signal(one, ask) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-def _orphaned(launcher: int) -> bool:
-    """Whether torchrun was killed: whoever starts the run again must find no one writing it."""
-    return "RANK" in os.environ and os.getppid() != launcher
-
-
-def _agreed(told: bool, group: Group) -> bool:
-    """Whether any rank was told to stop: all of them stop at one step."""
-    count = torch.tensor([int(told)], device=group.device)
-    dist.all_reduce(count)
-    return bool(count.item())

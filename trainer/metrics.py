@@ -1,11 +1,13 @@
 """The metrics file: one JSON object a line, one line a step, each step once over all resumes."""
 
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from avdata import storage
+from avdata.errors import RunError
 
 
 class MetricsFile:
@@ -27,12 +29,22 @@ class MetricsFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # What could not be written has been told.
+            self._file.close()
 
     def add(self, line: dict[str, Any]) -> None:
-        """One step; reaches the disk's cache at once, so that it can be watched."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        """One step; reaches the disk's cache at once, so that it can be watched.
+
+        RunError where it cannot be written, as on a full disk.
+        """
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{self._file.name}: cannot be written ({error.strerror}); make room and give the "
+                "same command, which goes on from the newest checkpoint"
+            ) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

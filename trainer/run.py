@@ -114,6 +114,7 @@ def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
         raise UsageError(
             f"{run.root}: began with other shards than {dataset.root}; train into a new folder"
         )
+    _refuse_other_rates(run, config)
     before, now = (configuration.to_plain(one) for one in (run.config, config))
     for key in before:
         for name, old, new in _differences(key, before[key], now[key]):
@@ -121,6 +122,24 @@ def _refuse_change(run: Run, dataset: Dataset, config: TrainConfig) -> None:
                 f"{run.root}: began with {name} = {old!r}, asked for {new!r}; "
                 "train into a new folder, or ask for what it began with"
             )
+
+
+def _refuse_other_rates(run: Run, config: TrainConfig) -> None:
+    """UsageError where another number of steps would alter rates that were already used."""
+    before, now = run.config.steps, config.steps
+    kept = min(config.schedule.steady_until(steps, config.warmup_steps) for steps in (before, now))
+    reached = max(saved_steps(run.checkpoints), default=0)
+    if before != now and reached > kept:
+        raise UsageError(
+            f"{run.root}: is at step {reached}, where its learning rate has begun to fall towards "
+            f"steps = {before}; with {now} it would have been another. Ask for {before}, or train "
+            "into a new folder"
+        )
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """Of every whole checkpoint in a folder."""
+    return [int(path.name[5:]) for path in checkpoints.glob("step-????????") if path.is_dir()]
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401 (plain JSON)

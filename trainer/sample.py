@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from avdata.pipeline.media.write import write_mp4
 from avdata.pipeline.shards.dataset import Dataset, SampleEntry, read_members
 from avdata.pipeline.shards.sample import read_npy
 from avdata.trainer import checkpoint
+from avdata.trainer.decode import as_media
 from avdata.trainer.flow import SamplerConfig, sample
 from avdata.trainer.group import joined
 from avdata.trainer.loader import padded
@@ -90,16 +90,7 @@ class Generator:
 
     @torch.inference_mode()
     def _decoded(self, made: Velocity) -> ClipMedia:
-        """Latents of one clip to whole frames for as long as there is sound."""
-        specs, clip = self.run.specs, self.run.clip
-        length = specs.audio.latent_length(clip.num_samples)
-        frames = self.encoders.video.decode(made.video)[0].cpu().numpy()
-        seconds = specs.audio.num_samples(length) / specs.audio.sample_rate
-        frames = frames[: max(1, round(seconds * clip.fps))]
-        samples = np.zeros((2, specs.audio.num_samples(length)), np.float32)
-        if made.audio is not None:
-            samples = self.encoders.audio.decode(made.audio)[0].float().cpu().numpy()
-        return ClipMedia(frames, samples)
+        return as_media(self.run, made, self.encoders.video, self.encoders.audio)
 
     def _noisy(self, stream: int, shape: tuple[int, ...], prompt: Prompt) -> Conditioned:
         caption = prompt.video if stream == SAMPLE_VIDEO else prompt.audio

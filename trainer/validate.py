@@ -4,43 +4,95 @@ The noise is keyed by clip and time alone, so two runs, two steps, or the joint 
 are compared on the very same problems.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
+from jaxtyping import Float64
+from numpy import ndarray
+from torch import nn
 
 from avdata.pipeline.shards.dataset import SampleEntry
 from avdata.trainer.batch import Seat, stack
-from avdata.trainer.flow import flow_loss
+from avdata.trainer.flow import Clean, Losses
 from avdata.trainer.group import Group
-from avdata.trainer.loader import Reader
-from avdata.trainer.model.avfulldit import AVFullDiT
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+Errors = Float64[ndarray, "samples times modalities"]
+
+
+class Reads(Protocol):
+    """What validation needs of the loader."""
+
+    def read(self, entry: SampleEntry, noise_key: Sequence[int]) -> tuple[Clean, Clean | None]:
+        """One sample with noise keyed by `noise_key`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The samples, and how they are computed."""
+
+    entries: Sequence[SampleEntry]
+    reader: Reads
+    at_once: int
+    """Times of one sample that are computed at once."""
 
 
 @torch.no_grad()
-def validate(
-    model: AVFullDiT, reader: Reader, entries: Sequence[SampleEntry], group: Group
-) -> dict[str, float]:
-    """Mean losses over samples and `TIMES`; nothing when there are no samples.
+def errors(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any, torch.Tensor], Losses],
+    held_out: HeldOut,
+    group: Group,
+) -> Errors:
+    """Of every sample, time and modality, the same on every rank; the ranks share the samples.
 
-    The ranks share the samples; all call it and get the same answer.
+    Every rank makes as many calls of the model, as a sharded one needs them all.
     """
-    if not entries:
-        return {}
+    count = len(held_out.entries)
+    found = torch.zeros(count, len(TIMES), 2, dtype=torch.float64)
     model.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=group.device)
-    share = 1 / (len(entries) * len(TIMES))
-    for entry in entries[group.rank :: group.world]:
-        clip = int(entry.key[:16], 16)
-        for number, time in enumerate(TIMES):
-            video, audio = reader.read(entry, (clip, number))
-            batch = stack([Seat(share, time, video, audio)]).to(group.device)
-            losses = flow_loss(model, batch.video, batch.audio, batch.u, batch.share)
-            sums[0] += losses.video
-            sums[1] += 0.0 if losses.audio is None else losses.audio
+    for turn in range(-(-count // group.world)):
+        mine = turn * group.world + group.rank
+        entry = held_out.entries[mine % count]
+        for first in range(0, len(TIMES), held_out.at_once):
+            chosen = range(first, min(first + held_out.at_once, len(TIMES)))
+            clip = int(entry.key[:16], 16)
+            seats = [Seat(1.0, TIMES[k], *held_out.reader.read(entry, (clip, k))) for k in chosen]
+            batch = stack(seats).to(group.device)
+            seen, heard = loss(model, batch, batch.u).errors
+            if mine < count:
+                found[mine, list(chosen), 0] = seen.double().cpu()
+                if heard is not None:
+                    found[mine, list(chosen), 1] = heard.double().cpu()
     model.train()
-    dist.all_reduce(sums)
-    found = {"val_loss_video": float(sums[0])}
-    return found | ({"val_loss_audio": float(sums[1])} if "audio" in reader.roles else {})
+    return group.summed({"errors": found})["errors"]
+
+
+def summary(found: Errors, entries: Sequence[SampleEntry], *, audio: bool) -> dict[str, Any]:
+    """Means over all, by time, by bucket and by subset, of video and, if it is there, of audio."""
+    every = range(len(entries))
+    subsets = sorted({name for entry in entries for name in entry.subsets})
+    return {
+        **_means(found, audio=audio),
+        "by_time": {str(t): _means(found[:, [k]], audio=audio) for k, t in enumerate(TIMES)},
+        "by_bucket": {
+            name: _means(found[[k for k in every if entries[k].bucket == name]], audio=audio)
+            for name in sorted({entry.bucket for entry in entries})
+        },
+        "by_subset": {
+            name: _means(found[[k for k in every if name in entries[k].subsets]], audio=audio)
+            for name in subsets
+        },
+    }
+
+
+def _means(found: Errors, *, audio: bool) -> dict[str, float | int]:
+    seen, heard = found.mean((0, 1))
+    return {
+        "samples": len(found),
+        "video": float(seen),
+        **({"audio": float(heard)} if audio else {}),
+    }

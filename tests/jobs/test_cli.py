@@ -13,9 +13,9 @@ from avdata.encoders.spec import ClipShape
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.loop import train
 from avdata.trainer.model.config import preset
 from avdata.trainer.run import prepare
+from avdata.trainer.train import train
 from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
 from tests.trainer.shards import write_shards
 

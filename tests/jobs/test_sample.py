@@ -9,9 +9,9 @@ import pytest
 
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.loop import train
 from avdata.trainer.model.config import Mode
 from avdata.trainer.run import Run, open_run, prepare
+from avdata.trainer.train import train
 from tests.encoders.checkpoints import oobleck
 from tests.jobs.films import chosen, places, run
 from tests.trainer.tiny import CONFIG

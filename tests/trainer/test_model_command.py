@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.loop import train
 from avdata.trainer.run import prepare
+from avdata.trainer.train import train
 from tests.trainer import towers
 from tests.trainer.shards import write_shards
 from tests.trainer.tiny import CONFIG

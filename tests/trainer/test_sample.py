@@ -13,10 +13,10 @@ from avdata.jobs.sample import prompts_of
 from avdata.pipeline.shards.dataset import read_sample
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.flow import SamplerConfig
-from avdata.trainer.loop import train
 from avdata.trainer.model.config import Mode
 from avdata.trainer.run import Run, open_run, prepare
 from avdata.trainer.sample import Generator, Prompt, open_generator, write_sample
+from avdata.trainer.train import train
 from tests.trainer.shards import write_shards
 from tests.trainer.tiny import CONFIG
 

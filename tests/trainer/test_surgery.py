@@ -17,13 +17,13 @@ from avdata.trainer import checkpoint
 from avdata.trainer.config import InitConfig, TrainConfig
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.group import joined
-from avdata.trainer.loop import train
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.cost import meta_model
 from avdata.trainer.pretrained import JOINT
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.surgery import export_towers, load_towers, tally
+from avdata.trainer.train import train
 from tests.trainer import towers
 from tests.trainer.shards import write_shards
 from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs

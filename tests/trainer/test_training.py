@@ -19,9 +19,9 @@ from avdata.trainer import checkpoint
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.launch import launch
-from avdata.trainer.loop import train
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.run import Run, open_run, prepare
+from avdata.trainer.train import train
 from tests.trainer.shards import write_shards
 from tests.trainer.tiny import CONFIG, SPECS
 
@@ -289,7 +289,8 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
 
 def test_a_process_that_fails_ends_the_command_with_its_own_words(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards")
-    run = prepare(tmp_path / "run", shards.root, TRAIN)
+    strict = DataConfig(read=ReadConfig(max_bad_samples=0))
+    run = prepare(tmp_path / "run", shards.root, dataclasses.replace(TRAIN, data=strict))
     for tar in shards.root.glob("*/train-*.tar"):
         tar.unlink()
     with pytest.raises(RunError, match=r"train-0000\d\d\.tar: missing"):

@@ -47,25 +47,38 @@ def meta_model(config: ModelConfig, specs: Specs, clip: ClipShape, mode: Mode) -
 
 def cost(model: AVFullDiT, specs: Specs, clip: ClipShape, batch: int = 1) -> Cost:
     """Of a batch; `model` is on the meta device."""
-    config = model.config
     shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
-    length = specs.audio.latent_length(clip.num_samples)
+    return cost_of_latents(model, specs, shape, specs.audio.latent_length(clip.num_samples), batch)
+
+
+def cost_of_latents(
+    model: AVFullDiT, specs: Specs, shape: tuple[int, ...], length: int, batch: int = 1
+) -> Cost:
+    """The same by the shape of video's latents and the length of audio's."""
     with torch.device("meta"):
-        video = _condition(batch, shape, config.max_video_text, specs.video_text.width)
-        sound = (specs.audio.channels, length)
-        audio = _condition(batch, sound, config.max_audio_text, specs.audio_text.width)
-        hears = model.mode == "t2av" or config.audio_caption
+        video, audio = conditions(model, specs, shape, length, batch)
         with FlopCounterMode(display=False) as counter:
-            out: Velocity = model(video, audio if hears else None, torch.empty(batch))
+            out: Velocity = model(video, audio, torch.empty(batch))
             forward = counter.get_total_flops()
             total: Tensor = out.video.sum() + (0 if out.audio is None else out.audio.sum())
             total.backward()
     return Cost(
         tokens_video=shape[1] * shape[2] * shape[3] // math.prod(PATCH),
-        tokens_audio=length + config.max_audio_text + 1 if model.mode == "t2av" else 0,
+        tokens_audio=length + model.config.max_audio_text + 1 if model.mode == "t2av" else 0,
         flops_forward=forward,
         flops_step=counter.get_total_flops(),
     )
+
+
+def conditions(
+    model: AVFullDiT, specs: Specs, shape: tuple[int, ...], length: int, batch: int
+) -> tuple[Conditioned, Conditioned | None]:
+    """What the model takes, without numbers; audio where it takes any."""
+    config = model.config
+    video = _condition(batch, shape, config.max_video_text, specs.video_text.width)
+    sound = (specs.audio.channels, length)
+    audio = _condition(batch, sound, config.max_audio_text, specs.audio_text.width)
+    return video, audio if model.mode == "t2av" or config.audio_caption else None
 
 
 def _condition(batch: int, shape: tuple[int, ...], tokens: int, width: int) -> Conditioned:

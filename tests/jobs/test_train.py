@@ -1,0 +1,97 @@
+"""How training is started: forecast, Ray Train, again when a process is lost."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from avdata.errors import UsageError
+from avdata.jobs.cli import app
+from avdata.jobs.shell import run_app
+from avdata.jobs.train import Start, train
+from avdata.pipeline.shards.dataset import Dataset
+from avdata.trainer.metrics import read_metrics
+from avdata.trainer.run import prepare
+from tests.trainer.processes import trained
+from tests.trainer.shards import write_shards
+from tests.trainer.test_exact import BATCHES, TRAIN
+
+QUICK = dataclasses.replace(TRAIN, steps=6, val_every=100, val_samples=1)
+EXACT = ("step", "loss", "gradient_norm", "batch_digest", "draws_digest")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+def lines(root: Path, names: tuple[str, ...]) -> list[list[object]]:
+    return [[line[name] for name in names] for line in read_metrics(root / "metrics.jsonl")]
+
+
+def test_a_dry_run_writes_nothing_and_says_what_will_be(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["train", str(dataset.root), "--out", str(out), "--dry-run", "--json"]
+    with pytest.raises(SystemExit) as done:
+        run_app(app, [*command, "--processes", "2", "--set", "steps=5"])
+    assert done.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sum(bucket["steps"] for bucket in told["buckets"].values()) == told["steps"] == 5
+    assert told["seats_a_process"] == 8
+    assert not out.exists()
+
+
+def test_ray_train_trains_the_same_run(dataset: Dataset, tmp_path: Path) -> None:
+    config = dataclasses.replace(QUICK, steps=3)
+    train(tmp_path / "ray", dataset.root, config, Start(processes=2, ray=True))
+    prepare(tmp_path / "here", dataset.root, config)
+    trained(tmp_path / "here", 2)
+    assert lines(tmp_path / "ray", EXACT) == lines(tmp_path / "here", EXACT)
+
+
+def test_options_that_mean_nothing_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="--ray"):
+        Start(processes=2, least=1)
+    with pytest.raises(UsageError, match="exceeds"):
+        Start(processes=2, least=3, ray=True)
+
+
+def a_worker_of(root: Path) -> int:
+    """The last process that torchrun started for the run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if "avdata.trainer" in command and str(root) in command and "--standalone" not in command:
+            found.append(int(folder.name))
+    return max(found)
+
+
+@pytest.mark.slow
+def test_a_lost_process_starts_all_of_them_again(dataset: Dataset, tmp_path: Path) -> None:
+    """And the run is the one that lost none."""
+    root, killed = tmp_path / "run", []
+
+    def kill() -> None:
+        while not list((root / "checkpoints").glob("step-????????")):
+            time.sleep(0.01)
+        killed.append(a_worker_of(root))
+        os.kill(killed[0], signal.SIGKILL)
+
+    config = dataclasses.replace(QUICK, steps=40, checkpoint_every=2)
+    thread = threading.Thread(target=kill)
+    thread.start()
+    train(root, dataset.root, config, Start(processes=2, restarts=4))
+    thread.join()
+    train(tmp_path / "whole", dataset.root, config, Start(processes=2))
+    assert killed
+    assert lines(root, EXACT + BATCHES) == lines(tmp_path / "whole", EXACT + BATCHES)

@@ -1,0 +1,188 @@
+"""What goes wrong while a run trains: numbers that are none, full disks, too little time."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avdata import storage
+from avdata.errors import RunError
+from avdata.pipeline.shards.dataset import Dataset, open_dataset
+from avdata.pipeline.shards.index import (
+    index_path,
+    member_digest,
+    read_index,
+    tar_path,
+    write_index,
+)
+from avdata.trainer import checkpoint
+from avdata.trainer.data.config import DataConfig, ReadConfig
+from avdata.trainer.metrics import read_metrics
+from avdata.trainer.parallel import ParallelConfig
+from avdata.trainer.run import Run, prepare
+from avdata.trainer.train import train
+from tests.trainer.processes import ended, start
+from tests.trainer.shards import write_shards
+from tests.trainer.test_exact import TRAIN, tensors
+
+CHECKPOINT_BYTES = 400_000
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
+    """Shards that hold together, and a training clip in them whose latents are not finite."""
+    root = tmp_path_factory.mktemp("poisoned")
+    dataset = write_shards(root)
+    listed = json.loads((root / "dataset.json").read_text())
+    shard = next(one for one in listed["shards"] if one["split"] == "train")
+    index = read_index(index_path(root, shard["name"]))
+    sample = index.samples[0]
+    member = sample.members["video.npy"]
+    with tar_path(root, shard["name"]).open("r+b") as tar:
+        tar.seek(member.offset)
+        data = tar.read(member.length)[:-2] + np.float16(np.nan).tobytes()
+        tar.seek(member.offset)
+        tar.write(data)
+    sample.members["video.npy"] = dataclasses.replace(member, digest=member_digest(data))
+    write_index(index_path(root, shard["name"]), index)
+    shard["index_digest"] = storage.digest_file(index_path(root, shard["name"]))
+    (root / "dataset.json").write_text(json.dumps(listed))
+    return open_dataset(dataset.root), sample.key
+
+
+def made(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
+    return prepare(root, dataset.root, dataclasses.replace(TRAIN, val_samples=0, **changes))
+
+
+def test_a_clip_that_is_not_finite_is_named_and_stops_the_run(
+    poisoned: tuple[Dataset, str], tmp_path: Path
+) -> None:
+    dataset, clip = poisoned
+    run = made(tmp_path / "run", dataset)
+    with pytest.raises(RunError, match=rf"step \d has loss nan .* of clips {clip}; .*not applied"):
+        train(run)
+    assert all(line["loss"] is not None for line in read_metrics(run.metrics))
+
+
+@pytest.mark.parametrize("parallel", [ParallelConfig(), ParallelConfig("fsdp")], ids=str)
+def test_a_skipped_batch_is_never_applied(
+    parallel: ParallelConfig, poisoned: tuple[Dataset, str], tmp_path: Path
+) -> None:
+    """After the step before it and after itself: the same weights, moments, averages."""
+    dataset, clip = poisoned
+    settings = {"not_finite": "skip", "parallel": parallel, "val_every": 100}
+    run = made(
+        tmp_path / "run", dataset, steps=4, keep_checkpoints=9, checkpoint_every=1, **settings
+    )
+    assert ended(start(run.root, 2)) == [0, 0]
+    lines = read_metrics(run.metrics)
+    skipped = [line for line in lines if line.get("skipped")]
+    assert len(skipped) < len(lines) == 4
+    for line in skipped:
+        assert line["broken_clips"] == [clip]
+        assert line["loss"] is None
+    assert all(np.isfinite(line["loss"]) for line in lines if line not in skipped)
+    step = next(line["step"] for line in skipped if line["step"] > 1)
+    found = [tensors(run, tmp_path / f"{one}.pt", one) for one in (step - 1, step)]
+    for name, one in found[0].items():
+        if name.startswith(("/model/", "/optimizer/state/", "/ema/")):
+            assert one.equal(found[1][name]), name
+
+
+def test_too_many_skipped_in_a_row_stop_the_run(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = made(
+        tmp_path / "run",
+        dataset,
+        learning_rate=1e30,
+        warmup_steps=0,
+        not_finite="skip",
+        most_skipped=2,
+        checkpoint_every=100,
+    )
+    with pytest.raises(RunError, match=r"of the batch of|of clips"):
+        train(run)
+    assert [line.get("skipped", False) for line in read_metrics(run.metrics)][-2:] == [True, True]
+    assert checkpoint.latest(run) is None
+
+
+def test_a_disk_that_fills_up_costs_checkpoints_and_never_the_last_good_one(
+    tmp_path: Path,
+) -> None:
+    """The kernel refuses to let any file grow beyond the limit, as it does on a full disk."""
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, steps=4)
+    assert ended(start(run.root, 2)) == [0, 0]
+    before = tensors(run, tmp_path / "before.pt")
+    run = made(run.root, dataset, steps=9, allowed_checkpoint_failures=1)
+    codes = ended(start(run.root, 2, file_limit=30_000))
+    said = (run.root / "stderr-0.txt").read_text()
+    assert "step-00000006: not written (" in said
+    assert codes == [1, 1]
+    assert "could not be written" in said
+    # It trained on after the first one that could not be written.
+    assert read_metrics(run.metrics)[-1]["step"] > 6
+    assert checkpoint.latest(run) == 4
+    after = tensors(run, tmp_path / "after.pt")
+    assert all(after[name].equal(one) for name, one in before.items() if "/model/" in name)
+    assert not list(run.checkpoints.glob("*.tmp"))
+    # With room again it goes on from there.
+    assert ended(start(run.root, 2)) == [0, 0]
+    assert checkpoint.latest(run) == 9
+
+
+def test_a_batch_of_which_nothing_could_be_read_is_no_step(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    patient = DataConfig(read=ReadConfig(max_bad_samples=1000))
+    run = made(tmp_path / "run", dataset, data=patient)
+    for tar in dataset.root.glob("*/train-*.tar"):
+        tar.unlink()
+    with pytest.raises(RunError, match="step 1: none of its samples could be read"):
+        train(run)
+    assert read_metrics(run.metrics) == []
+
+
+def test_a_run_whose_time_is_up_saves_and_ends(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, stop_after_minutes=1e-9, checkpoint_every=100)
+    assert train(run) == 1
+    assert checkpoint.latest(run) == 1
+    run = made(run.root, dataset, stop_after_minutes=None, steps=3, checkpoint_every=100)
+    assert train(run) == 3
+
+
+def test_joint_model_and_twin_can_be_compared_line_by_line(tmp_path: Path) -> None:
+    """Clips, order, video's noise, times and dropped captions are the same; another seed's not."""
+    dataset = write_shards(tmp_path / "shards")
+    names = ("step", "epoch", "batch_digest", "draws_digest", "seats_by_time")
+    told = {}
+    for name, changes in (
+        ("joint", {}),
+        ("twin", {"mode": "t2v"}),
+        ("other noise", {"caption_dropout": 0.9}),
+        ("other seed", {"seed": 1}),
+    ):
+        run = made(tmp_path / name, dataset, steps=3, **changes)
+        train(run)
+        told[name] = [[line[key] for key in names] for line in read_metrics(run.metrics)]
+    assert told["joint"] == told["twin"]
+    assert [line[2] for line in told["joint"]] == [line[2] for line in told["other noise"]]
+    assert told["joint"] != told["other noise"]
+    assert all(a[2:4] != b[2:4] for a, b in zip(told["joint"], told["other seed"], strict=True))
+
+
+def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, steps=2)
+    train(run)
+    facts = checkpoint.facts(run, 2)
+    assert facts["step"] == facts["loader"]["step"] == 2
+    assert facts["dataset_digest"] == dataset.digest
+    assert facts["config"]["learning_rate"] == TRAIN.learning_rate
+    folder = checkpoint.folder_of(run.checkpoints, 2)
+    assert {one.name for one in folder.iterdir()} == {*facts["files"], checkpoint.FACTS}
+    shutil.rmtree(folder)

@@ -1,0 +1,105 @@
+"""Clips made now and then while a run trains, of held-out captions, for eyes and ears.
+
+Captions come from the shards as the model reads them, so no text encoder is loaded.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from avdata import storage
+from avdata.encoders.encoder import AudioEncoder, VideoEncoder
+from avdata.pipeline.shards.dataset import SampleEntry, read_members
+from avdata.trainer.checkpoint import Weights
+from avdata.trainer.decode import as_media
+from avdata.trainer.denoise import computing
+from avdata.trainer.flow import Clean, sample
+from avdata.trainer.group import Group
+from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.randomness import SAMPLE_AUDIO, SAMPLE_VIDEO, noise
+from avdata.trainer.run import Run
+from avdata.trainer.validate import Reads
+
+
+class Preview:
+    """Opens its decoders at the first clip; SpecMismatch where they are not those of the shards."""
+
+    def __init__(
+        self, run: Run, reader: Reads, entries: Sequence[SampleEntry], group: Group
+    ) -> None:
+        found, audio = run.encoders.specs(), run.config.mode == "t2av"
+        # Those of text, and of sound for a silent twin, are not used here.
+        sound = found.audio if audio else run.specs.audio
+        used = replace(run.specs, video=found.video, audio=sound)
+        run.specs.require(used, f"decoders for clips of {run.root}")
+        self._run, self._reader, self._group = run, reader, group
+        self._entries = entries
+        self._decoders: tuple[VideoEncoder, AudioEncoder | None] | None = None
+
+    def make(self, model: nn.Module, step: int, weights: Weights) -> list[str]:
+        """Writes RUN/samples/step-...mp4; answers their names. All ranks call it and share them.
+
+        Clip k starts from noise of seed k, whoever makes it and in either mode.
+        """
+        count, group = len(self._entries), self._group
+        model.eval()
+        for turn in range(-(-count // group.world)):
+            mine = turn * group.world + group.rank
+            seen, heard = self._conditions(mine % count)
+            with torch.no_grad(), computing(self._run.config, group.device):
+                made = sample(model, seen, heard, self._run.config.sampler)
+            if mine < count:
+                media = as_media(self._run, made, *self._open())
+                self._write(mine, step, weights, media.frames, media.samples)
+        model.train()
+        return [self._name(step, weights, number) for number in range(count)]
+
+    def _conditions(self, number: int) -> tuple[Conditioned, Conditioned | None]:
+        seen, heard = self._reader.read(self._entries[number], (number, 0))
+        device = self._group.device
+
+        def conditioned(stream: int, clean: Clean) -> Conditioned:
+            drawn = noise(stream, tuple(clean.latents.shape), number)
+            parts = (drawn, clean.text.float(), clean.text_mask)
+            return Conditioned(*(one[None].to(device) for one in parts))
+
+        video = conditioned(SAMPLE_VIDEO, seen)
+        return video, None if heard is None else conditioned(SAMPLE_AUDIO, heard)
+
+    def _open(self) -> tuple[VideoEncoder, AudioEncoder | None]:
+        if self._decoders is None:
+            encoders, device = self._run.encoders, self._group.device
+            hears = self._run.config.mode == "t2av"
+            audio = encoders.audio.open(device) if hears else None
+            self._decoders = encoders.video.open(device), audio
+        return self._decoders
+
+    def _write(
+        self, number: int, step: int, weights: Weights, frames: object, samples: object
+    ) -> None:
+        from avdata.pipeline.media.write import write_mp4
+
+        run, entry = self._run, self._entries[number]
+        path = run.root / "samples" / self._name(step, weights, number)
+        write_mp4(path, frames, run.clip.fps, samples, run.specs.audio.sample_rate)  # type: ignore[arg-type]
+        root = run.shards
+        captions = json.loads(read_members(root, entry, ["json"])["json"])["captions"]
+        storage.write_json(
+            path.with_suffix(".json"),
+            {
+                "captions": captions,
+                "clip": entry.key,
+                "seed": number,
+                "mode": run.config.mode,
+                "step": step,
+                "weights": weights,
+                "sampler": asdict(run.config.sampler),
+            },
+        )
+
+    def _name(self, step: int, weights: Weights, number: int) -> str:
+        return str(Path(f"step-{step:08d}-{weights}-{number}.mp4"))
