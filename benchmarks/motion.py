@@ -3,7 +3,7 @@
     python benchmarks/motion.py MEDIA/MANIFEST.csv
 
 MANIFEST.csv names videos beside it in `file` and their motion (static, small, large) in `motion`. A
-video's label is that of most of its clips, the larger where they are even; one too short for a clip
+video's label is the median of its clips', the upper where there are two; one too short for a clip
 is measured as a whole.
 """
 
@@ -28,13 +28,13 @@ def main(manifest: Path, max_seconds: float = 120.0) -> None:
         wanted, path = row["motion"], manifest.parent / row["file"]
         if wanted not in LABELS or float(row["duration_container_s"] or 0) > max_seconds:
             continue
-        counts = Counter(_labels(path))
-        if not counts:
+        labels = sorted(_labels(path), key=LABELS.index)
+        if not labels:
             continue
-        found = max(LABELS, key=lambda label: (counts[label], LABELS.index(label)))
+        found = labels[len(labels) // 2]
         seen, agree = seen + 1, agree + (found == wanted)
         if found != wanted:
-            typer.echo(f"{path.name}: {wanted} by eye, clips {dict(counts)}")
+            typer.echo(f"{path.name}: {wanted} by eye, clips {dict(Counter(labels))}")
     typer.echo(f"{agree} of {seen} agree, {agree / max(1, seen):.2f}")
 
 

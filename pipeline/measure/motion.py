@@ -33,7 +33,7 @@ the flow is an invention: light changed, or something appeared.
 FAINT_CHANGE = 0.3
 """Change of luma, of 255, that is too little to need an explanation."""
 STATIC_PEAK = 0.15
-LARGE = 0.15
+LARGE = 0.16
 """Labels: see `motion_label`."""
 
 
