@@ -19,9 +19,11 @@ from avdata.pipeline.record import Motion
 
 GRID_ROWS, GRID_COLUMNS = 9, 16
 MOVING_SPEED = 0.04
-"""Heights per second beyond which a pixel moves; about a third of a pixel a frame at 24 fps."""
+"""Heights per second beyond which a pixel moves, where a frame lasts long enough to tell."""
 MOVING_PIXELS = 0.09
-"""Pixels of the small picture per frame under which flow is noise, whatever the rate."""
+"""Pixels of the small picture per frame under which flow is noise. Of 45 rows at 24 frames a second
+this is a twentieth of a height a second, and decides.
+"""
 MIN_STEP_SECONDS = 0.028
 """Flow needs no more than 36 frames a second; frames that come sooner are left out."""
 UNCHANGED = 2

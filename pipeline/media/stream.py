@@ -29,6 +29,8 @@ ANALYSIS_RATE = 44_100
 ANALYSIS_LONGER_SIDE = 320
 SMALLER = 4
 """By how much smaller the picture is that every frame is measured by."""
+SMALLEST_SIDE = 12
+"""Of that picture: what optical flow needs. Tiny pictures and ribbons are stretched to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Picture:
 
     t: float
     small: NDArray[np.uint8]
-    """(h / 4, w / 4) luma, upright, 0 black to 255 white, of analysis size (h, w)."""
+    """(h / 4, w / 4) luma of analysis size (h, w), upright, 0 black to 255 white."""
     frame: av.VideoFrame
     size: tuple[int, int]
     """(h, w) of analysis."""
@@ -45,7 +47,7 @@ class Picture:
     @classmethod
     def of(cls, t: float, frame: av.VideoFrame, size: tuple[int, int]) -> "Picture":
         """Of a decoded frame and its analysis size."""
-        height, width = (max(1, side // SMALLER) for side in size)
+        height, width = (max(SMALLEST_SIDE, side // SMALLER) for side in size)
         return cls(t, scaled_luma(frame, height, width), frame, size)
 
     def luma(self) -> NDArray[np.uint8]:

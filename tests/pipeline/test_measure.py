@@ -122,6 +122,14 @@ def test_light_that_changes_is_no_motion() -> None:
     assert motion(flow(appearing)).mean < 0.3 * motion(flow(flying(12, 4))).mean
 
 
+@pytest.mark.parametrize("size", [(24, 24), (60, 640), (640, 60), (180, 320)])
+def test_pictures_of_every_shape_are_measured(size: tuple[int, int], tmp_path: Path) -> None:
+    height, width = size
+    wide = textured(1, height, width + 2 * 48)
+    pictures = [wide[:, 2 * k : 2 * k + width] for k in range(48)]
+    assert measured(tmp_path / "a.mp4", pictures)
+
+
 def test_faster_is_more() -> None:
     slow, fast = motion(flow(flying(12, 2))), motion(flow(flying(12, 6)))
     assert fast.peak > slow.peak
