@@ -6,8 +6,6 @@ without padding. Captions go through the model one by one, so none depends on it
 of both weights: Apache-2.0.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -145,7 +143,7 @@ def _read(config: UMT5Text | T5Text) -> _Files:
 
 def _load(config: UMT5Text | T5Text, folder: Path) -> Model:
     transformers = weights.library("transformers")
-    with _quiet(transformers), weights.loading(folder):
+    with weights.quiet(transformers), weights.loading(folder):
         model, info = getattr(transformers, CLASSES[config.kind]).from_pretrained(
             str(folder),
             dtype=DTYPES[config.dtype],
@@ -164,16 +162,3 @@ def _tokenizer(folder: Path) -> Model:
     kind = transformers.PreTrainedTokenizerFast if as_it_is else transformers.AutoTokenizer
     with weights.loading(folder):
         return kind.from_pretrained(str(folder), local_files_only=True)
-
-
-@contextmanager
-def _quiet(transformers: Model) -> Iterator[None]:
-    """Without the library's progress bar, which would break into ours."""
-    logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

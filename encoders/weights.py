@@ -159,13 +159,13 @@ def digest(files: list[Path], settings: object) -> str:
     )
 
 
-def library(name: str) -> Model:
-    """diffusers or transformers, imported when needed; UsageError where it is not installed."""
+def library(name: str, extra: str = "encoders") -> Model:
+    """diffusers or its like, imported when needed; UsageError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         what = f"{name} cannot be imported ({error})"
-        raise UsageError(f"{what}; pip install 'avdata[encoders]'") from error
+        raise UsageError(f"{what}; pip install 'avdata[{extra}]'") from error
 
 
 @contextmanager
@@ -178,6 +178,19 @@ def loading(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise UsageError(f"{folder}: cannot be loaded: {said}; fetch it again") from error
+
+
+@contextmanager
+def quiet(transformers: Model) -> Iterator[None]:
+    """Without the library's progress bar, which would break into ours."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def require_whole(folder: Path, info: Mapping[str, Any]) -> None:

@@ -70,14 +70,25 @@ def select(directory: Manifest, policy: PolicyFile = None, as_json: Json = False
     result.end({"manifest": str(directory), "funnel": counts})
 
 
-def caption(directory: Manifest, as_json: Json = False) -> None:
-    """Template captions for the kept clips, from their labels and measurements."""
-    from avdata.jobs.caption import caption
+def caption(
+    directory: Manifest, config: Config = None, settings: Set = None, as_json: Json = False
+) -> None:
+    """Two captions for every kept clip: templates, or by a model behind an endpoint."""
+    from avdata.jobs.caption import CaptionConfig, caption
 
-    count = caption(directory)
+    counts = caption(directory, options.load(CaptionConfig, config, settings))
     result = Result(as_json)
-    result.line(f"captions: {count} clips")
-    result.end({"manifest": str(directory), "captions": count})
+    result.line(f"captions: {counts.captioned} clips")
+    for reason, count in counts.failed.items():
+        result.line(f"  none for {count} clips by {reason}")
+    result.end(
+        {
+            "manifest": str(directory),
+            "captions": counts.captioned,
+            "failed": counts.failed,
+            "asked": counts.asked,
+        }
+    )
 
 
 def clips(

@@ -62,7 +62,7 @@ def demo(
     say("2/6 ingest: shots, clips, measurements, labels, policy")
     manifest = out / "manifest"
     ingest([out / "corpus", *media], manifest, config.ingest, engine=engine)
-    say(f"    captions for {caption(manifest)} kept clips")
+    say(f"    captions for {caption(manifest).captioned} kept clips")
     say("3/6 encode: latents and text embeddings into shards")
     dataset = encode(manifest, out / "shards", config.encode, engine)
     losses = {}

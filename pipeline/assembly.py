@@ -22,11 +22,18 @@ def named(clips: pa.Table, contents: pa.Table) -> pa.Table:
 
 
 def captioned(clips: pa.Table, captions: pa.Table) -> pa.Table:
-    """The clips with their captions by `clip_id`; null where there are none."""
-    found = pc.index_in(clips["clip_id"], value_set=captions["clip_id"].combine_chunks())
-    column = captions["captions"].combine_chunks().take(found.combine_chunks())
-    at = clips.schema.get_field_index("captions")
-    return clips.set_column(at, clips.schema.field(at), column)
+    """The clips with their captions, or why a captioner gave none; null where none was asked."""
+    return joined(clips, captions, ("captions", "caption_failure"))
+
+
+def joined(clips: pa.Table, rows: pa.Table, names: tuple[str, ...]) -> pa.Table:
+    """The clips with these columns of rows that have a `clip_id`; null where there is no row."""
+    found = pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks())
+    for name in names:
+        column = rows[name].combine_chunks().take(found.combine_chunks())
+        at = clips.schema.get_field_index(name)
+        clips = clips.set_column(at, clips.schema.field(at), column)
+    return clips
 
 
 def failures_by_name(failed: pa.Table, sources: pa.Table) -> pa.Table:

@@ -2,6 +2,9 @@
 is heard. They need no model and claim nothing that was not measured; `model` says `template`.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from avdata import storage
 from avdata.pipeline.record import Captions, Clip
 
@@ -13,13 +16,32 @@ MOTION = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateCaptions:
+    """Configuration of the captioner that asks nobody."""
+
+    kind: Literal["template"] = "template"
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    @property
+    def name(self) -> str:
+        """What made a caption."""
+        return "template"
+
+    @property
+    def digest(self) -> str:
+        """In the place of a prompt's."""
+        return storage.digest_json(["template captions", VERSION])
+
+
 def template_captions(clip: Clip) -> Captions:
     """Two captions, a pure function of the clip's labels and measurements."""
     return Captions(
         video=_seen(clip),
         audio=_heard(clip),
-        model="template",
-        prompt_digest=storage.digest_json(["template captions", VERSION]),
+        model=TemplateCaptions().name,
+        prompt_digest=TemplateCaptions().digest,
     )
 
 

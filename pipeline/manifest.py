@@ -51,10 +51,11 @@ SETTINGS = b"avdata.ingest"
 
 @dataclass(frozen=True, slots=True)
 class CaptionRow:
-    """Captions of one clip, by its id."""
+    """Captions of one clip, by its id, or why there are none."""
 
     clip_id: str
-    captions: Captions
+    captions: Captions | None
+    caption_failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

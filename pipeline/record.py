@@ -192,6 +192,19 @@ class Captions:
 
 
 @dataclass(frozen=True, slots=True)
+class Semantics:
+    """What open-clip and CLAP make of a clip; scores are cosines, None where there is no model."""
+
+    image_text: float | None
+    """The clip's mean frame with its video caption."""
+    audio_text: float | None
+    """Its sound with its audio caption."""
+    picture_tags: list[str] | None
+    """The nearest classes of a list, the nearest first."""
+    sound_tags: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A span of one source inside one shot."""
 
@@ -211,6 +224,9 @@ class Clip:
     labels: Labels
     fingerprint: Fingerprint
     captions: Captions | None = None
+    caption_failure: str | None = None
+    """Why a captioner that was asked gave none, such as `video:refused`."""
+    semantics: Semantics | None = None
     duplicates: Duplicates | None = None
     """None until all sources are assembled."""
     status: str = "undecided"

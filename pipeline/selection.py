@@ -4,7 +4,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avdata.errors import YieldCollapsed
+from avdata.pipeline.arrow import from_table
 from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.policy import decide, load_policy
 from avdata.pipeline.record import Clip
 
 
@@ -17,6 +19,16 @@ def require_kept(manifest: Manifest) -> list[Clip]:
             "see `avdata report` for the reasons, or `avdata select` with another policy"
         )
     return kept
+
+
+def require_captionable(manifest: Manifest) -> list[Clip]:
+    """The clips that the policy would keep if all had captions; YieldCollapsed without any."""
+    clips = manifest.table()
+    at = clips.schema.get_field_index("caption_failure")
+    clips = clips.set_column(at, clips.schema.field(at), pa.nulls(len(clips), pa.string()))
+    clips = decide(clips, load_policy(manifest.root / "policy.yaml"))
+    kept = clips.filter(pc.equal(clips["status"], "keep"))
+    return from_table(Clip, kept) if len(kept) else require_kept(manifest)
 
 
 def funnel(clips: pa.Table) -> dict[str, int]:

@@ -132,7 +132,7 @@ def test_a_wheel_has_every_module_and_data_file_and_nothing_else(wheel: Path) ->
     data = {
         path.relative_to(ROOT)
         for folder in ("avdata", *PACKAGES)
-        for suffix in ("yaml", "html", "css", "typed")
+        for suffix in ("yaml", "html", "css", "txt", "typed")
         for path in (ROOT / folder).rglob(f"*.{suffix}")
     }
     assert {path.name for path in data} >= {"policy.yaml", "page.html", "page.css", "py.typed"}

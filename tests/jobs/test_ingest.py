@@ -222,7 +222,7 @@ def test_a_path_that_is_not_there_is_named_before_anything_is_written(tmp_path: 
 def test_from_raw_media_to_samples_twice_with_equal_bytes(
     manifest: Manifest, tmp_path: Path
 ) -> None:
-    assert caption(manifest.root) == 4
+    assert caption(manifest.root).captioned == 4
     captioned = assembled(manifest)
     caption(manifest.root)
     assert assembled(manifest) == captioned

@@ -1,0 +1,214 @@
+"""Captions by a model behind a real HTTP server that behaves, misbehaves, or is gone."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avdata.encoders.endpoint import Endpoint
+from avdata.errors import RunError, UsageError
+from avdata.jobs.caption import CaptionConfig, CaptionCounts, caption
+from avdata.jobs.engine import Engine
+from avdata.jobs.ingest import ingest
+from avdata.pipeline.captions import TemplateCaptions
+from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.measure.source import IngestConfig
+from avdata.pipeline.record import Clip
+from tests.jobs.films import run
+from tests.pipeline.media import RATE, Sound, times_at, write_movie
+
+COLOURS = [(40 * k + 20, 230 - 40 * k, 60 * (k % 3) + 40) for k in range(5)]
+TONES = [400 + 300 * k for k in range(5)]
+KEEP_ALL = 'name: all\nrules:\n  uncaptioned: caption_failure != ""\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    url: str
+    log: Path
+
+    def endpoint(self, mood: str, **settings: object) -> Endpoint:
+        usual = {"timeout_s": 10.0, "max_wait_s": 0.05}
+        return Endpoint(self.url, f"{mood}-model", **usual | settings)  # type: ignore[arg-type]
+
+    def config(self, mood: str, **settings: object) -> CaptionConfig:
+        one = self.endpoint(mood, **settings)
+        return CaptionConfig(video=one, audio=one, frames=2, longer_side=64, threads=3)
+
+    def requests(self) -> list[str]:
+        if not self.log.exists():
+            return []
+        return [json.loads(line)["id"] for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    program, log = Path(__file__).with_name("caption_server.py"), tmp_path / "requests.jsonl"
+    command = [sys.executable, str(program), str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield Server(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", log)
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of each of five films, one colour and one tone each, and a silent one."""
+    root = tmp_path_factory.mktemp("tones")
+    (root / "raw").mkdir()
+    (root / "policy.yaml").write_text(KEEP_ALL)
+    seconds = np.arange(round(1.6 * RATE)) / RATE
+    for k, (colour, tone) in enumerate(zip(COLOURS, TONES, strict=True)):
+        sound = 0.3 * np.sin(2 * np.pi * tone * seconds).astype(np.float32)
+        picture = np.broadcast_to(np.array(colour, np.uint8), (64, 96, 3)).copy()
+        film = Sound(np.stack([sound, sound])) if k else None
+        write_movie(root / "raw" / f"{k}.mp4", [picture] * 26, times_at(16, 26), film)
+    config = IngestConfig(num_frames=17)
+    ingest([root / "raw"], root / "m", config, root / "policy.yaml", Engine(inline=True))
+    return root / "m"
+
+
+@pytest.fixture
+def manifest(ingested: Path, tmp_path: Path) -> Manifest:
+    subprocess.run(["cp", "-r", str(ingested), str(tmp_path / "m")], check=True)
+    return Manifest(tmp_path / "m")
+
+
+def film_of(clip: Clip) -> int:
+    return int(Path(clip.source.uri).stem)
+
+
+def assert_own_captions(clips: list[Clip]) -> None:
+    """Each says the colour and the tone of its own film."""
+    for clip in clips:
+        assert clip.captions is not None
+        said = [10 * int(part) for part in re.findall(r"\d+", clip.captions.video)]
+        apart = [np.abs(np.array(colour) - said).max() for colour in COLOURS]
+        assert int(np.argmin(apart)) == film_of(clip)
+        assert min(apart) < 15
+        if film_of(clip) == 0:
+            assert clip.captions.audio == "silence"
+        else:
+            (tone,) = re.findall(r"\d+", clip.captions.audio)
+            assert abs(10 * int(tone) - TONES[film_of(clip)]) < 20
+
+
+def test_every_clip_gets_its_own_two_captions(manifest: Manifest, server: Server) -> None:
+    counts = caption(manifest.root, server.config("good"))
+    assert counts == CaptionCounts(captioned=5, failed={}, asked=9)
+    clips = manifest.clips("keep")
+    assert_own_captions(clips)
+    assert {clip.captions.model for clip in clips if clip.captions} == {"good-model"}
+    before, asked = manifest.clips_file.read_bytes(), len(server.requests())
+    assert caption(manifest.root, server.config("good")).asked == 0
+    assert len(server.requests()) == asked == 9
+    assert manifest.clips_file.read_bytes() == before
+
+
+def test_a_server_that_misbehaves_costs_time_and_mismatches_nothing(
+    manifest: Manifest, server: Server
+) -> None:
+    counts = caption(manifest.root, server.config("wild"))
+    assert counts.failed == {}
+    assert_own_captions(manifest.clips("keep"))
+    assert len(server.requests()) > counts.asked  # Some had to be asked again.
+    assert max(Counter(server.requests()).values()) <= 3
+
+
+def test_what_is_no_caption_is_a_reason_and_drops_the_clip(
+    manifest: Manifest, server: Server
+) -> None:
+    counts = caption(manifest.root, server.config("bad"))
+    assert counts.captioned == 0
+    reasons = {one.partition(":")[2] for one in counts.failed}
+    assert reasons <= {"empty", "refused", "too_long", "cut_off"}
+    for clip in manifest.clips():
+        assert clip.captions is None
+        assert clip.caption_failure is not None
+        assert clip.reasons == ["uncaptioned"]
+    asked = len(server.requests())
+    assert caption(manifest.root, server.config("bad")) == replace(counts, asked=0)
+    assert len(server.requests()) == asked  # They would answer the same again.
+    assert caption(manifest.root, server.config("good")).captioned == 5
+    assert_own_captions(manifest.clips("keep"))
+
+
+def test_a_run_that_stops_goes_on_where_it_was(manifest: Manifest, server: Server) -> None:
+    half = replace(server.config("half", max_retries=0), threads=1, max_failures_in_a_row=2)
+    with pytest.raises(RunError, match=r"2 clips in a row failed.*http_5xx.*run it again"):
+        caption(manifest.root, half)
+    assert {clip.captions for clip in manifest.clips()} == {None}
+    answered = server.requests()[:2]
+    server.log.with_name("mended").touch()
+    assert caption(manifest.root, half) == CaptionCounts(captioned=5, failed={}, asked=7)
+    assert_own_captions(manifest.clips("keep"))
+    assert all(server.requests().count(one) == 1 for one in answered)
+
+
+def test_a_budget_is_kept_and_the_rest_is_asked_by_the_next_run(
+    manifest: Manifest, server: Server
+) -> None:
+    config = server.config("good", max_requests=2)
+    counts = caption(manifest.root, config)
+    assert len(server.requests()) == 4  # Two for pictures, two for sounds.
+    assert sum(counts.failed.values()) == 5 - counts.captioned
+    assert {one.partition(":")[2] for one in counts.failed} == {"budget"}
+    while counts.failed:
+        counts = caption(manifest.root, config)
+    assert sorted(Counter(server.requests()).values()) == [1] * 9
+    assert_own_captions(manifest.clips("keep"))
+
+
+def test_an_endpoint_that_cannot_be_used_says_so_at_once(
+    manifest: Manifest, server: Server
+) -> None:
+    with pytest.raises(UsageError, match=r"HTTP 401 for model locked-model.*OPENAI_API_KEY"):
+        caption(manifest.root, server.config("locked"))
+    assert len(server.requests()) <= 6
+
+
+def test_an_answer_that_never_ends_is_a_timeout(manifest: Manifest, server: Server) -> None:
+    dripping = server.endpoint("dripping", timeout_s=0.3, max_retries=0)
+    config = replace(server.config("good"), video=dripping, audio=TemplateCaptions())
+    counts = caption(manifest.root, config)
+    assert counts.failed == {"video:timeout": 5}
+
+
+def test_nobody_there_stops_the_run(manifest: Manifest) -> None:
+    gone = Endpoint("http://127.0.0.1:9/v1", "m", max_retries=1, max_wait_s=0.01)
+    with pytest.raises(RunError, match="unreachable"):
+        caption(manifest.root, CaptionConfig(video=gone, max_failures_in_a_row=3))
+
+
+def test_a_prompt_of_ones_own_asks_again(manifest: Manifest, server: Server) -> None:
+    config = replace(server.config("good"), audio=TemplateCaptions())
+    caption(manifest.root, config)
+    first = {one.captions.prompt_digest for one in manifest.clips("keep") if one.captions}
+    file = manifest.root.parent / "prompt.txt"
+    file.write_text("Say what you see.")
+    counts = caption(manifest.root, replace(config, video_prompt=file))
+    assert counts.asked == 5
+    second = {one.captions.prompt_digest for one in manifest.clips("keep") if one.captions}
+    assert first.isdisjoint(second)
+    file.write_text(" ")
+    with pytest.raises(UsageError, match=r"prompt\.txt: empty"):
+        caption(manifest.root, replace(config, video_prompt=file))
+
+
+def test_the_command_takes_an_endpoint(
+    manifest: Manifest, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["video.kind=endpoint", f"video.url={server.url}", "video.model=good-model"]
+    options = [x for one in settings for x in ("--set", one)]
+    assert run("caption", manifest.root, "--json", *options) == 0
+    assert json.loads(capsys.readouterr().out)["asked"] == 5
+    models = {clip.captions.model for clip in manifest.clips("keep") if clip.captions}
+    assert models == {"good-model and template"}
+    assert run("caption", manifest.root, "--set", "video.kind=endpont") == 2
