@@ -77,6 +77,10 @@ COMMANDS = (
     (data_commands.select, "avdata select data/manifest --policy strict.yaml"),
     (data_commands.caption, "avdata caption data/manifest"),
     (
+        data_commands.semantics,
+        "avdata semantics data/manifest --set picture.path=clip/ --set sound.path=clap/",
+    ),
+    (
         data_commands.clips,
         "avdata clips data/manifest --out data/clips --set longer_side=720",
     ),

@@ -91,6 +91,33 @@ def caption(
     )
 
 
+def semantics(
+    directory: Manifest,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+) -> None:
+    """Embeddings, caption scores and tags of the kept clips, by CLIP and CLAP."""
+    from avdata.jobs.semantics import SemanticsConfig, semantics
+
+    resolved = options.load(SemanticsConfig, config, settings)
+    counts = semantics(directory, resolved, Engine(inline, address, workers))
+    result = Result(as_json)
+    for medium, count in counts.embedded.items():
+        result.line(f"{medium}: {count} of {counts.clips} clips")
+    result.end(
+        {
+            "manifest": str(directory),
+            "clips": counts.clips,
+            "embedded": counts.embedded,
+            "skipped": counts.skipped,
+        }
+    )
+
+
 def clips(
     directory: Manifest,
     out: Out,

@@ -25,13 +25,14 @@ EXTRAS = {
         "scenedetect",
         "webdataset",
     ),
+    "captions": ("httpx2",),
     "clip": ("open_clip",),
-    "clap": ("laion_clap",),
+    "alike": ("faiss",),
     "encoders": ("google.protobuf", "sentencepiece", "transformers"),
     "shots": ("onnxruntime",),
     "speech": ("silero_vad",),
 }
-OPTIONAL = ("clip", "clap", "encoders", "shots", "speech")
+OPTIONAL = ("captions", "clip", "alike", "encoders", "shots", "speech")
 DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "mp3", "opus")
 
 

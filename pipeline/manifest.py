@@ -6,6 +6,7 @@
     DIR/sources.parquet           names in force and the digest of each, settings, fingerprint
     DIR/ingest.json               the settings again, and versions, for people
     DIR/captions.parquet          captions by clip_id, when there are any
+    DIR/semantics.parquet         what embeddings say by clip_id, when there are any
     DIR/policy.yaml               the policy in force
     DIR/clips.parquet             THE manifest: every clip with its captions, status and reasons
     DIR/quarantine.parquet        every name that gave none
@@ -36,11 +37,11 @@ import pyarrow.parquet as pq
 from avdata import storage
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
-from avdata.pipeline.assembly import captioned, failures_by_name, named
+from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
 from avdata.pipeline.dedup import with_duplicates
 from avdata.pipeline.parts import Parts, write_batches, write_table
 from avdata.pipeline.policy import Policy, decide, load_policy
-from avdata.pipeline.record import Captions, Clip, Quarantined
+from avdata.pipeline.record import Captions, Clip, Quarantined, Semantics
 from avdata.pipeline.sources.digests import forget_digests
 from avdata.pipeline.sources.table import SCHEMA, by_digest
 from avdata.versions import versions
@@ -56,6 +57,14 @@ class CaptionRow:
     clip_id: str
     captions: Captions | None
     caption_failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticsRow:
+    """What was made of one clip's embeddings."""
+
+    clip_id: str
+    semantics: Semantics
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,13 @@ class Manifest:
         table = table.replace_schema_metadata({SETTINGS: fingerprint.encode()})
         write_table(table, self.root / "captions.parquet")
 
+    def write_semantics(self, rows: list[SemanticsRow]) -> None:
+        """Commits what embeddings say; those of clips that are not in `rows` go."""
+        table = to_table(SemanticsRow, sorted(rows, key=lambda row: row.clip_id))
+        made_from = self._made_from(self._ingested()["fingerprint"])
+        table = table.replace_schema_metadata({SETTINGS: made_from.encode()})
+        write_table(table, self.root / "semantics.parquet")
+
     def keep_policy(self, file: Path | None) -> None:
         """As `set_policy`, but None keeps the policy in force where there is one."""
         if file is not None or not (self.root / "policy.yaml").exists():
@@ -129,6 +145,7 @@ class Manifest:
         clips = named(parts.clips(digests.filter(measured)), contents)
         clips = with_duplicates(clips)
         clips = captioned(clips, self._captions(ingested["fingerprint"]))
+        clips = joined(clips, self._semantics(ingested["fingerprint"]), ("semantics",))
         clips = decide(clips, load_policy(self.root / "policy.yaml"))
         about = {**(clips.schema.metadata or {}), SETTINGS: json.dumps(ingested["settings"])}
         write_table(clips.replace_schema_metadata(about), self.clips_file)
@@ -219,12 +236,24 @@ class Manifest:
         return ingested
 
     def _captions(self, fingerprint: str) -> pa.Table:
-        file = self.root / "captions.parquet"
+        return self._rows(CaptionRow, "captions.parquet", fingerprint)
+
+    def _semantics(self, fingerprint: str) -> pa.Table:
+        return self._rows(SemanticsRow, "semantics.parquet", self._made_from(fingerprint))
+
+    def _made_from(self, fingerprint: str) -> str:
+        """Of what scores depend on: measurements and captions."""
+        captions = self.root / "captions.parquet"
+        own = storage.digest_file(captions) if captions.exists() else None
+        return storage.digest_json([fingerprint, own])
+
+    def _rows(self, row: type[object], name: str, made_from: str) -> pa.Table:
+        file = self.root / name
         if file.exists():
             rows = pq.read_table(file)
-            if rows.schema.metadata.get(SETTINGS) == fingerprint.encode():
+            if rows.schema.metadata.get(SETTINGS) == made_from.encode():
                 return rows
-        return arrow_schema(CaptionRow).empty_table()  # Or made from other measurements.
+        return arrow_schema(row).empty_table()  # Or made from something else.
 
 
 def _not_a_manifest(root: Path) -> UsageError:

@@ -202,6 +202,9 @@ class Semantics:
     picture_tags: list[str] | None
     """The nearest classes of a list, the nearest first."""
     sound_tags: list[str] | None
+    picture_group: str | None
+    """The smallest clip_id of all whose pictures mean the same; None for one alone."""
+    sound_group: str | None
 
 
 @dataclass(frozen=True, slots=True)

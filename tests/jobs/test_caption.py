@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -77,7 +78,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def manifest(ingested: Path, tmp_path: Path) -> Manifest:
-    subprocess.run(["cp", "-r", str(ingested), str(tmp_path / "m")], check=True)
+    shutil.copytree(ingested, tmp_path / "m")
     return Manifest(tmp_path / "m")
 
 

@@ -1,0 +1,143 @@
+"""Embeddings, scores and tags of real clips, by tiny random models."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from avdata.encoders.clap import Clap
+from avdata.encoders.clip import OpenClip
+from avdata.errors import RunError, UsageError
+from avdata.jobs.caption import caption
+from avdata.jobs.engine import Engine
+from avdata.jobs.semantics import SemanticsConfig, semantics
+from avdata.pipeline import semantics as numbers
+from avdata.pipeline.manifest import CaptionRow, Manifest
+from avdata.pipeline.record import Captions
+from avdata.pipeline.semantics import load_classes
+from tests.encoders.embedders import clap_model, open_clip_model
+from tests.jobs.films import run
+
+pytest.importorskip("open_clip", reason="needs the extra clip")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+INLINE = Engine(inline=True)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> SemanticsConfig:
+    folder = tmp_path_factory.mktemp("models")
+    open_clip_model(folder / "clip")
+    clap_model(folder / "clap")
+    return SemanticsConfig(
+        picture=OpenClip(str(folder / "clip")),
+        sound=Clap(str(folder / "clap")),
+        frames=2,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def films(manifest: Path, tmp_path: Path) -> Manifest:
+    shutil.copytree(manifest, tmp_path / "m")
+    return Manifest(tmp_path / "m")
+
+
+def files(manifest: Manifest) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in (manifest.root / "embeddings").rglob("*.parquet")}
+
+
+def test_clips_are_embedded_once_scored_and_tagged(
+    films: Manifest, config: SemanticsConfig
+) -> None:
+    kept = len(films.clips("keep"))
+    counts = semantics(films.root, config, INLINE)
+    assert counts.embedded == {"picture": kept, "sound": kept}
+    assert counts.skipped == {}
+    names = set(load_classes().names)
+    for clip in films.clips("keep"):
+        one = clip.semantics
+        assert one is not None
+        for score, tags in ((one.image_text, one.picture_tags), (one.audio_text, one.sound_tags)):
+            assert score is not None
+            assert -1 <= score <= 1
+            assert tags is not None
+            assert len(set(tags)) == 3
+            assert set(tags) <= names
+    before, bytes_before = files(films), films.clips_file.read_bytes()
+    assert semantics(films.root, config, INLINE) == counts
+    assert files(films) == before
+    assert films.clips_file.read_bytes() == bytes_before
+    next(iter(before)).unlink()
+    semantics(films.root, config, INLINE)
+    assert set(files(films)) == set(before)
+    assert films.clips_file.read_bytes() == bytes_before
+
+
+def test_scores_go_with_the_captions_they_are_of(films: Manifest, config: SemanticsConfig) -> None:
+    semantics(films.root, config, INLINE)
+    films.write_captions(
+        [CaptionRow(one.clip_id, Captions("x", "y", "m", "0")) for one in films.clips("keep")]
+    )
+    films.reassemble()
+    assert {clip.semantics for clip in films.clips()} == {None}
+    caption(films.root)
+    assert None not in {clip.semantics and clip.clip_id for clip in films.clips("keep")}
+
+
+def test_without_a_model_columns_are_null_and_the_way_is_said_once(
+    films: Manifest, config: SemanticsConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=r"no model given; --set picture\.path=DIR"):
+        semantics(films.root, SemanticsConfig(), INLINE)
+    capsys.readouterr()
+    counts = semantics(films.root, dataclasses.replace(config, sound=None), INLINE)
+    assert list(counts.skipped) == ["sound"]
+    assert capsys.readouterr().err.count("sound: no model, its columns stay null") == 1
+    for clip in films.clips("keep"):
+        assert clip.semantics is not None
+        assert clip.semantics.image_text is not None
+        assert clip.semantics.audio_text is None
+        assert clip.semantics.sound_tags is None
+    missing = dataclasses.replace(config, picture=OpenClip(str(films.root / "none")))
+    with pytest.raises(UsageError, match="hf download laion"):
+        semantics(films.root, missing, INLINE)
+
+
+def test_clips_that_mean_the_same_share_a_group(films: Manifest, config: SemanticsConfig) -> None:
+    semantics(films.root, dataclasses.replace(config, alike=0.01), INLINE)
+    kept = films.clips("keep")
+    groups = {clip.semantics.picture_group for clip in kept if clip.semantics}
+    assert groups == {min(clip.clip_id for clip in kept)}  # Of random models all look the same.
+
+
+def test_captions_that_belong_to_others_stop_the_run(
+    films: Manifest, config: SemanticsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what a random model says of its captions, own ones are no better than others'."""
+    monkeypatch.setattr(numbers, "MIN_PAIRS", 2)
+    clips = films.clips("keep")
+    rows = [
+        CaptionRow(clip.clip_id, Captions(f"video {k}", f"audio {k * k}", "model", "0"))
+        for k, clip in enumerate(clips)
+    ]
+    films.write_captions(rows)
+    films.reassemble()
+    with pytest.raises(RunError, match="captions do not belong to their clips in 1 blocks"):
+        semantics(films.root, config, INLINE)
+    assert {clip.semantics for clip in films.clips()} == {None}
+    semantics(films.root, dataclasses.replace(config, guard=False), INLINE)
+    assert None not in {clip.semantics and clip.clip_id for clip in films.clips("keep")}
+
+
+def test_the_command_takes_two_folders(
+    films: Manifest, config: SemanticsConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config.picture is not None
+    assert config.sound is not None
+    places = [f"picture.path={config.picture.path}", f"sound.path={config.sound.path}"]
+    options = [x for one in places for x in ("--set", one)]
+    assert run("semantics", films.root, "--inline", "--json", *options) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["embedded"] == {"picture": told["clips"], "sound": told["clips"]}

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avdata.errors import UsageError
+from avdata.pipeline.alike import alike
+from avdata.pipeline.semantics import (
+    BLOCK,
+    MIN_PAIRS,
+    Embeddings,
+    cosines,
+    load_classes,
+    mismatches,
+    nearest,
+)
+
+WIDTH = 32
+
+
+def unit(rows: Embeddings) -> Embeddings:
+    scaled: Embeddings = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def pairs(count: int, seed: int = 0, noise: float = 2.0) -> tuple[Embeddings, Embeddings]:
+    """Media, and texts that are weakly like them."""
+    g = np.random.default_rng(seed)
+    media = unit(g.normal(size=(count, WIDTH)))
+    return media, unit(media + noise * unit(g.normal(size=(count, WIDTH))))
+
+
+def names(count: int) -> list[str]:
+    return [f"caption {k}" for k in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_captions_that_belong_pass_and_shuffled_ones_do_not(seed: int) -> None:
+    media, texts = pairs(300, seed)
+    assert mismatches(media, texts, names(300)) == []
+    shuffled = texts[np.random.default_rng(seed).permutation(300)]
+    assert mismatches(media, shuffled, names(300))
+
+
+@pytest.mark.parametrize("by", [-2, -1, 1, 3])
+def test_captions_moved_by_a_few_trip_even_where_neighbours_are_alike(by: int) -> None:
+    g = np.random.default_rng(0)
+    scenes = np.repeat(g.normal(size=(50, WIDTH)), 4, axis=0)  # Four clips of one source.
+    media = unit(scenes + 0.7 * g.normal(size=(200, WIDTH)))
+    texts = unit(media + 0.5 * unit(g.normal(size=(200, WIDTH))))
+    assert mismatches(media, texts, names(200)) == []
+    (found,) = mismatches(media, np.roll(texts, by, axis=0), names(200))
+    assert f"moved by {by}:" in found.why
+
+
+def test_only_the_block_that_was_mixed_up_trips() -> None:
+    media, texts = pairs(4 * BLOCK)
+    texts[BLOCK : 2 * BLOCK] = texts[BLOCK : 2 * BLOCK][::-1]
+    (found,) = mismatches(media, texts, names(4 * BLOCK))
+    assert (found.first, found.last) == (BLOCK, 2 * BLOCK - 1)
+
+
+def test_what_proves_nothing_does_not_trip() -> None:
+    media, texts = pairs(100)
+    few = MIN_PAIRS - 1
+    assert mismatches(media[:few], texts[:few][::-1], names(few)) == []
+    assert mismatches(media, np.repeat(texts[:1], 100, axis=0), ["the same"] * 100) == []
+
+
+def test_tags_are_the_nearest_classes_in_order(tmp_path: Path) -> None:
+    classes = unit(np.eye(5, WIDTH, dtype=np.float32))
+    labels = ("a", "b", "c", "d", "e")
+    media = unit(np.array([[0, 3, 0, 2, 1, *[0] * (WIDTH - 5)]], np.float32))
+    assert nearest(media, classes, labels, 3) == [["b", "d", "e"]]
+    assert sorted(nearest(media, classes, labels, 9)[0]) == sorted(labels)
+    file = tmp_path / "classes.txt"
+    file.write_text("# mine\nrain\n\n  dog, barking \nrain\n")
+    assert load_classes(file).names == ("rain", "dog, barking")
+    assert len(load_classes().names) == 309
+    file.write_text("rain\n")
+    with pytest.raises(UsageError, match="1 classes"):
+        load_classes(file)
+
+
+def test_cosines_are_of_each_pair() -> None:
+    media, texts = pairs(10)
+    np.testing.assert_allclose(cosines(media, texts), np.diagonal(media @ texts.T), rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(2, 60))
+def test_groups_are_the_connected_parts(seed: int, count: int) -> None:
+    g = np.random.default_rng(seed)
+    some = unit(g.normal(size=(count, 3)))
+    first = alike(some, 0.9)
+    near = some @ some.T >= 0.9
+    for k in range(count):
+        members = {k}
+        while grown := {int(j) for i in members for j in np.flatnonzero(near[i])} - members:
+            members |= grown
+        assert first[k] == min(members)
+
+
+def test_copies_are_found_among_many_buckets() -> None:
+    pytest.importorskip("faiss", reason="needs the extra alike")
+    g = np.random.default_rng(0)
+    own = unit(g.normal(size=(9_000, WIDTH)))
+    copies = unit(own[:1_000] + 0.01 * g.normal(size=(1_000, WIDTH)))
+    both = np.concatenate([own, copies]).astype(np.float16)
+    first = alike(both, 0.98)
+    assert (first[9_000:] == np.arange(1_000)).mean() > 0.99
+    assert (first[:9_000] == np.arange(9_000)).all()
