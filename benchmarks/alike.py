@@ -23,6 +23,7 @@ BLOCK = 50_000
 
 
 def unit(rows: Float32[ndarray, "n d"]) -> Float32[ndarray, "n d"]:
+    """In place."""
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 
@@ -46,6 +47,7 @@ def drawn(count: int, width: int) -> tuple[Float32[ndarray, "n d"], Float32[ndar
 
 
 def main() -> None:
+    """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
