@@ -24,6 +24,8 @@ RELEASE = Release(
     repository="laion/clap-htsat-unfused",
     folders=(".",),
 )
+FEATURES = "preprocessor_config.json"
+"""Its defaults are not what LAION's checkpoints were trained with."""
 KNOWN = "a dog barks"
 """A tokenizer that has no vocabulary makes nothing but its frame of it."""
 
@@ -39,7 +41,9 @@ class Clap(Weights):
         folder = weights.model_folder(self, RELEASE)
         plain = weights.read_config(folder, "model_type", "clap")
         files = weights.weight_files(folder, "model", lambda what: RELEASE.absent(what, self))
-        words = sorted(folder.glob("*token*.json"))
+        if not (folder / FEATURES).is_file():
+            raise RELEASE.absent(f"{folder}: no {FEATURES}", self)
+        words = [folder / FEATURES, *sorted(folder.glob("*token*.json"))]
         digest = weights.digest([folder / "config.json", *files, *words], [VERSION, self.dtype])
         return EmbeddingSpec(self.kind, digest, plain.get("projection_dim", 512))
 

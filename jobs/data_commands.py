@@ -56,6 +56,8 @@ def ingest(
     _show_funnel(result, counts)
     for reason, count in failed.items():
         result.line(f"quarantined {count} by {reason}")
+    if not (out / "semantics.parquet").exists():
+        result.line("meaning: not measured; `avdata semantics` does, with CLIP and CLAP")
     result.line(f"manifest: {manifest.clips_file}")
     result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
 

@@ -25,6 +25,7 @@ EXTRAS = {
         "scenedetect",
         "webdataset",
     ),
+    "s3": ("s3fs",),
     "captions": ("httpx2",),
     "clip": ("open_clip",),
     "alike": ("faiss",),
@@ -32,7 +33,7 @@ EXTRAS = {
     "shots": ("onnxruntime",),
     "speech": ("silero_vad",),
 }
-OPTIONAL = ("captions", "clip", "alike", "encoders", "shots", "speech")
+OPTIONAL = ("s3", "captions", "clip", "alike", "encoders", "shots", "speech")
 DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "mp3", "opus")
 
 

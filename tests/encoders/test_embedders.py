@@ -126,6 +126,17 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
             config.spec()
 
 
+def test_clap_without_its_features_is_refused(tmp_path: Path) -> None:
+    clap_model(tmp_path / "clap")
+    before = Clap(str(tmp_path / "clap")).spec().digest
+    file = tmp_path / "clap" / "preprocessor_config.json"
+    file.write_text(file.read_text().replace("14000", "12000"))
+    assert Clap(str(tmp_path / "clap")).spec().digest != before
+    file.unlink()
+    with pytest.raises(UsageError, match=r"no preprocessor_config\.json"):
+        Clap(str(tmp_path / "clap")).spec()
+
+
 def test_a_missing_package_says_what_to_install(
     clip: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
