@@ -32,8 +32,9 @@ EXTRAS = {
     "encoders": ("google.protobuf", "sentencepiece", "transformers"),
     "shots": ("onnxruntime",),
     "speech": ("silero_vad",),
+    "track": ("tensorboard",),
 }
-OPTIONAL = ("s3", "captions", "clip", "alike", "encoders", "shots", "speech")
+OPTIONAL = ("s3", "captions", "clip", "alike", "encoders", "shots", "speech", "track")
 DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "mp3", "opus")
 
 

@@ -61,14 +61,13 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
     branch = htsat.create_htsat_model(
         importlib.import_module("clap_module.model").CLAPAudioCfp(**plain)
     )
-    projection = torch.nn.Sequential(
-        torch.nn.Linear(768, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512)
-    )
+    linears = torch.nn.Linear(768, 512), torch.nn.Linear(512, 512)
+    projection = torch.nn.Sequential(linears[0], torch.nn.ReLU(), linears[1])
     text = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     text |= {"intermediate_size": 32, "max_position_embeddings": 40}
     model = transformers.ClapModel(transformers.ClapConfig(text_config=text))
     own = {f"audio_model.audio_encoder.{n}": v for n, v in converted(branch.state_dict())}
-    for number, linear in (("1", projection[0]), ("2", projection[2])):
+    for number, linear in enumerate(linears, 1):
         own[f"audio_projection.linear{number}.weight"] = linear.weight.data
         own[f"audio_projection.linear{number}.bias"] = linear.bias.data
     wanted = {n for n in model.state_dict() if n.startswith("audio_")}
