@@ -262,7 +262,7 @@ def _judged(store: Embeddings, clips: list[Clip], config: SemanticsConfig) -> _F
         texts = _texts(opened, [text for *_, text in pairs])
         mine = media[[row for row, *_ in pairs]]
         if config.guard:
-            _require_own(store.root, medium, mine, texts, [clips[k] for _, k, _ in pairs])
+            require_own(store.root, medium, mine, texts, [clips[k] for _, k, _ in pairs])
         for (_, k, _), score in zip(pairs, cosines(mine, texts), strict=True):
             found.score[k] = round(float(score), 6)
     classes = load_classes(config.picture_classes if medium == "picture" else config.sound_classes)
@@ -304,14 +304,17 @@ def _texts(model: ImageText | AudioText, texts: list[str]) -> Float32[ndarray, "
     return found
 
 
-def _require_own(
+def require_own(
     root: Path,
     medium: Medium,
     media: Float32[ndarray, "n d"],
     texts: Float32[ndarray, "n d"],
     clips: list[Clip],
 ) -> None:
-    """Templates say what many clips have in common, and are not tested."""
+    """RunError when captions belong to other clips; row k of both is of clip k.
+
+    Templates say what many clips have in common, and are not tested.
+    """
     own = [k for k, one in enumerate(clips) if one.captions and one.captions.model != "template"]
     role = "video" if medium == "picture" else "audio"
     captions = [getattr(clips[k].captions, role) for k in own]

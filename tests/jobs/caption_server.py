@@ -6,6 +6,7 @@ it misbehaves. LOG gets a line for every request: its id, and what was in it.
 """
 
 import base64
+import contextlib
 import io
 import json
 import sys
@@ -121,16 +122,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send(401, {"error": "no such key"})
 
     def be_dripping(self) -> None:
+        """A good answer, if one waits for it."""
+        choice = {"message": {"content": self.text}, "finish_reason": "stop"}
+        data = json.dumps({"choices": [choice]}).encode()
         self.send_response(200)
-        self.send_header("Content-Length", "1000")
+        self.send_header("Content-Length", str(len(data) + 60))
         self.end_headers()
-        for _ in range(100):
-            try:
+        with contextlib.suppress(OSError):
+            for _ in range(60):
                 self.wfile.write(b" ")
-                self.wfile.flush()
-            except OSError:
-                return
-            time.sleep(0.05)
+                time.sleep(0.05)
+            self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         """Standard error is for errors."""

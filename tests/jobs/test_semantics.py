@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avdata.encoders.clap import Clap
@@ -12,13 +13,15 @@ from avdata.encoders.clip import OpenClip
 from avdata.errors import RunError, UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
-from avdata.jobs.semantics import SemanticsConfig, semantics
+from avdata.jobs.semantics import SemanticsConfig, require_own, semantics
 from avdata.pipeline import semantics as numbers
 from avdata.pipeline.manifest import CaptionRow, Manifest
 from avdata.pipeline.record import Captions
 from avdata.pipeline.semantics import load_classes
 from tests.encoders.embedders import clap_model, open_clip_model
 from tests.jobs.films import run
+from tests.pipeline.clips import a_clip
+from tests.pipeline.test_semantics import unit
 
 pytest.importorskip("open_clip", reason="needs the extra clip")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -129,6 +132,20 @@ def test_captions_that_belong_to_others_stop_the_run(
     assert {clip.semantics for clip in films.clips()} == {None}
     semantics(films.root, dataclasses.replace(config, guard=False), INLINE)
     assert None not in {clip.semantics and clip.clip_id for clip in films.clips("keep")}
+
+
+def test_captions_of_the_next_clip_stop_the_run_and_own_ones_do_not(tmp_path: Path) -> None:
+    g = np.random.default_rng(0)
+    media, noise = (unit(g.normal(size=(64, 16)).astype(np.float32)) for _ in range(2))
+    texts = unit(media + noise)
+    said = [Captions(f"video {k}", f"audio {k}", "model", "0") for k in range(64)]
+    clips = [a_clip(start_s=float(k), captions=one) for k, one in enumerate(said)]
+    require_own(tmp_path, "picture", media, texts, clips)
+    with pytest.raises(RunError, match="video captions do not belong"):
+        require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), clips)
+    templates = [dataclasses.replace(one, model="template") for one in said]
+    clips = [dataclasses.replace(c, captions=t) for c, t in zip(clips, templates, strict=True)]
+    require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), clips)
 
 
 def test_the_command_takes_two_folders(
