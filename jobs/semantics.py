@@ -27,6 +27,7 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, RunError, UsageError
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.alike import alike
+from avdata.pipeline.captions import template_captions
 from avdata.pipeline.embeddings import Embeddings
 from avdata.pipeline.manifest import Manifest, SemanticsRow
 from avdata.pipeline.measure.source import IngestConfig
@@ -315,9 +316,11 @@ def require_own(
 
     Templates say what many clips have in common, and are not tested.
     """
-    own = [k for k, one in enumerate(clips) if one.captions and one.captions.model != "template"]
     role = "video" if medium == "picture" else "audio"
-    captions = [getattr(clips[k].captions, role) for k in own]
+    said = [getattr(clip.captions, role) for clip in clips]
+    templates = [getattr(template_captions(clip), role) for clip in clips]
+    own = [k for k in range(len(clips)) if said[k] != templates[k]]
+    captions = [said[k] for k in own]
     found = mismatches(media[own], texts[own], captions)
     if found:
         first = found[0]

@@ -15,6 +15,7 @@ from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
 from avdata.jobs.semantics import SemanticsConfig, require_own, semantics
 from avdata.pipeline import semantics as numbers
+from avdata.pipeline.captions import template_captions
 from avdata.pipeline.manifest import CaptionRow, Manifest
 from avdata.pipeline.record import Captions
 from avdata.pipeline.semantics import load_classes
@@ -143,9 +144,8 @@ def test_captions_of_the_next_clip_stop_the_run_and_own_ones_do_not(tmp_path: Pa
     require_own(tmp_path, "picture", media, texts, clips)
     with pytest.raises(RunError, match="video captions do not belong"):
         require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), clips)
-    templates = [dataclasses.replace(one, model="template") for one in said]
-    clips = [dataclasses.replace(c, captions=t) for c, t in zip(clips, templates, strict=True)]
-    require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), clips)
+    templates = [dataclasses.replace(one, captions=template_captions(one)) for one in clips]
+    require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), templates)
 
 
 def test_the_command_takes_two_folders(
