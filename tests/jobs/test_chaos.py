@@ -84,7 +84,7 @@ def _is_worker(pid: int) -> bool:
         command = Path("/proc", str(pid), "cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return command.startswith(b"ray::MapWorker") or b"avdata.pipeline.measure.child" in command
+    return command.startswith(b"ray::MapWorker") or b"avdata.pipeline.media.child" in command
 
 
 def _kill(pid: int) -> None:

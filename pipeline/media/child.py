@@ -1,0 +1,174 @@
+"""One function of ours, called in a child process, so that no media file can take the job with it.
+
+FFmpeg meets hostile bytes: a crash, a hang or a memory bomb costs the child and the one file it was
+at, and becomes a MediaError. The child lives for many calls, starts when it is first needed and
+again after it was lost. An exception that no file explains is a bug and stops the job.
+
+    python -m avdata.pipeline.media.child MODULE:FUNCTION DESCRIPTOR    (started by `Child`)
+"""
+
+import contextlib
+import pkgutil
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Pipe
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+from avdata.errors import MediaError, RunError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+START_SECONDS = 120.0
+SECONDS_WITHOUT_PARENT = 60
+
+
+class ChildLimits(Protocol):
+    """What one call may cost."""
+
+    @property
+    def deadline_s(self) -> float:
+        """Wall-clock time, after which the child is killed."""
+
+    @property
+    def memory_gib(self) -> float:
+        """Address space of the child."""
+
+
+class Child(Generic[P, T]):
+    """Calls a function of a module in a child that is replaced when it dies; close it when done.
+
+    Arguments and answer are pickled. After `max_calls` a fresh child bounds what a decoder leaks.
+    """
+
+    def __init__(
+        self, function: Callable[P, T], doing: str, limits: ChildLimits, max_calls: int
+    ) -> None:
+        self._function = f"{function.__module__}:{function.__qualname__}"
+        self._doing, self._limits, self._max_calls = doing, limits, max_calls
+        self._process: subprocess.Popen[bytes] | None = None
+        self._held = contextlib.ExitStack()
+        self._served = 0
+
+    def call(self, name: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The function's answer; crash, hang and exhaustion become MediaError.
+
+        RunError names `name` when it is a bug.
+        """
+        if self._process is None or self._served >= self._max_calls:
+            self.close()
+            self._start()
+        with contextlib.suppress(ConnectionError):  # It has died, as the answer tells.
+            self._connection.send((self._limits.deadline_s, self._limits.memory_gib, args, kwargs))
+        kind, answer = self._answer(self._limits.deadline_s)
+        self._served += 1
+        if kind == "bug":
+            self.close()
+            raise RunError(f"{name}: a bug in {self._doing}, not a bad clip:\n{answer}")
+        if kind == "failed":
+            raise answer
+        done: T = answer
+        return done
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has died since its last answer."""
+        return self._process is not None and self._process.poll() is not None
+
+    def close(self) -> None:
+        """Ends the child, if one runs."""
+        self._held.close()
+        self._process = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self._served = 0
+        ours, theirs = Pipe()
+        with theirs, contextlib.ExitStack() as held:
+            self._connection = held.enter_context(ours)
+            self._errors = held.enter_context(tempfile.TemporaryFile())
+            end = theirs.fileno()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "avdata.pipeline.media.child", self._function, str(end)],
+                pass_fds=[end],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+            )
+            self._process = held.enter_context(process)
+            held.callback(process.kill)
+            self._held = held.pop_all()
+        try:  # The deadline is for media alone.
+            self._answer(START_SECONDS)
+        except MediaError as error:
+            raise RunError(f"the {self._doing} process does not start: {error.detail}") from error
+
+    def _answer(self, seconds: float) -> tuple[str, Any]:
+        try:
+            if self._connection.poll(seconds):
+                answer: tuple[str, Any] = self._connection.recv()
+                return answer
+        except (EOFError, OSError):
+            raise self._died() from None
+        self.close()
+        raise MediaError("deadline", "took_too_long", f"killed after {seconds:g} s")
+
+    def _died(self) -> MediaError:
+        assert self._process is not None
+        code = self._process.wait()
+        self._errors.seek(0)  # The child wrote through its own copy of this file's position.
+        tail = self._errors.read()[-300:].decode(errors="replace").strip().replace("\n", " | ")
+        self.close()
+        if code == -signal.SIGKILL:  # Nothing that media does: a machine short of memory, a person.
+            return MediaError("memory", "killed", "by the system, most likely short of memory")
+        return MediaError("decode", "decoder_crashed", f"exit {code}: {tail}")
+
+
+def main(name: str, descriptor: int) -> None:
+    """Serves calls until the parent is gone."""
+    function = pkgutil.resolve_name(name)
+    with Connection(descriptor) as parent, contextlib.suppress(EOFError, ConnectionError):
+        parent.send(("ready", None))
+        while True:
+            deadline_s, memory_gib, args, kwargs = parent.recv()
+            # A killed parent keeps no deadline any more; this one kills, whatever FFmpeg does.
+            signal.alarm(int(deadline_s) + SECONDS_WITHOUT_PARENT)
+            answer = _called(function, memory_gib, args, kwargs)
+            signal.alarm(0)
+            parent.send(answer)
+
+
+def _called(
+    function: Callable[..., object],
+    memory_gib: float,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> tuple[str, object]:
+    _bound_memory(memory_gib)
+    try:
+        return "done", function(*args, **kwargs)
+    except MediaError as error:
+        return "failed", error
+    except MemoryError:
+        return "failed", MediaError("memory", "out_of_memory", f"over {memory_gib:g} GiB")
+    except OSError as error:
+        return "failed", MediaError("read", "unreadable", str(error))
+    except Exception:  # noqa: BLE001 (the process boundary: the parent stops the job with it)
+        return "bug", traceback.format_exc()
+
+
+def _bound_memory(gib: float) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    with contextlib.suppress(ValueError):  # A lower hard limit is in force already.
+        resource.setrlimit(resource.RLIMIT_AS, (int(gib * 2**30), hard))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,113 @@
+"""The mechanism alone, with functions of the standard library that do what hostile media may."""
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from avdata.errors import MediaError, RunError
+from avdata.pipeline.media.child import Child
+from tests.pipeline.test_child import children
+
+
+@dataclass(frozen=True)
+class Limits:
+    deadline_s: float = 60.0
+    memory_gib: float = 16.0
+
+
+def failing(function: Callable[..., object], *args: object, limits: Limits) -> MediaError:
+    """What a call becomes; the next one is answered by a child again."""
+    with closing(Child(function, "trying", limits, max_calls=10)) as child:
+        for _ in range(2):
+            with pytest.raises(MediaError) as caught:
+                child.call("name", *args)
+    return caught.value
+
+
+def test_a_child_serves_until_it_has_served_enough() -> None:
+    before = children()
+    with closing(Child(os.getpid, "asking", Limits(), max_calls=2)) as child:
+        pids = [child.call("name") for _ in range(5)]
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+    assert os.getpid() not in pids
+    assert children() == before
+
+
+def test_a_child_that_dies_says_how() -> None:
+    crash = failing(signal.raise_signal, signal.SIGSEGV, limits=Limits())
+    assert (crash.stage, crash.reason) == ("decode", "decoder_crashed")
+    assert crash.detail.startswith(f"exit {-signal.SIGSEGV}")
+    kill = failing(signal.raise_signal, signal.SIGKILL, limits=Limits())
+    assert (kill.stage, kill.reason) == ("memory", "killed")
+    words = failing(sys.exit, "last words", limits=Limits())
+    assert (words.reason, words.detail) == ("decoder_crashed", "exit 1: last words")
+
+
+def test_time_and_memory_are_bounded() -> None:
+    hang = failing(time.sleep, 4, limits=Limits(deadline_s=0.3))
+    assert (hang.stage, hang.reason) == ("deadline", "took_too_long")
+    assert hang.detail == "killed after 0.3 s"
+    bomb = failing(operator.mul, b"bomb", 2**31, limits=Limits(memory_gib=2.5))
+    assert (bomb.stage, bomb.reason) == ("memory", "out_of_memory")
+    assert bomb.detail == "over 2.5 GiB"
+
+
+def test_what_is_printed_is_no_answer() -> None:
+    with closing(Child(os.write, "printing", Limits(), max_calls=10)) as child:
+        assert [child.call("name", 1, b"noise\n") for _ in range(2)] == [6, 6]
+
+
+def test_a_bug_names_what_it_was_at_and_the_next_call_is_served() -> None:
+    with closing(Child(operator.truediv, "dividing", Limits(), max_calls=10)) as child:
+        with pytest.raises(RunError, match=r"^some/uri: a bug in dividing(.|\n)*ZeroDivision"):
+            child.call("some/uri", 1, 0)
+        assert child.call("name", 1, 2) == 0.5
+
+
+def test_a_child_that_does_not_start_is_no_bad_media() -> None:
+    def local() -> None:
+        """No other process can find it."""
+
+    with (
+        closing(Child(local, "losing", Limits(), max_calls=1)) as child,
+        pytest.raises(RunError, match="the losing process does not start: exit 1: "),
+    ):
+        child.call("name")
+
+
+def test_a_lost_child_is_known_to_be() -> None:
+    with closing(Child(os.getpid, "asking", Limits(), max_calls=10)) as child:
+        lost = [child.lost]
+        pid = child.call("name")
+        lost.append(child.lost)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        lost.append(child.lost)
+        child.close()
+        assert [*lost, child.lost] == [False, False, True, False]
+
+
+PARENT = """
+import os, signal
+from tests.pipeline.test_media_child import Child, Limits
+child = Child(os.getpid, "asking", Limits(), max_calls=10)
+print(child.call("name"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_child_ends_with_its_parent() -> None:
+    parent = subprocess.run([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, check=False)
+    assert parent.returncode == -signal.SIGKILL
+    status = Path("/proc", parent.stdout.decode().strip(), "stat")
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.05)
