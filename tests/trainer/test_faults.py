@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_costs_checkpoints_and_never_the_last_good_one(
 
 def test_a_batch_of_which_nothing_could_be_read_is_no_step(tmp_path: Path) -> None:
     dataset = write_shards(tmp_path / "shards")
-    patient = DataConfig(read=ReadConfig(max_bad_samples=1000))
+    patient = DataConfig(read=ReadConfig(max_bad_samples=1000, max_bad_share=1.0))
     run = made(tmp_path / "run", dataset, data=patient)
     for tar in dataset.root.glob("*/train-*.tar"):
         tar.unlink()
