@@ -54,7 +54,7 @@ def _again(path: Path, count: int) -> dict[str, int]:
     encoders = config.encoders.open(torch.device("cpu"))
     found = check_identity(dataset, encoders, config.fit, count)
     _refuse(path, [f"{one.shard} {one.key}: {one.what}" for one in found.problems])
-    return {"encoded again": found.num_compared, "without source": found.num_without_source}
+    return {"encoded again": found.num_encoded, "without source": found.num_without_source}
 
 
 def _manifest(path: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.pipeline.shards.encode import clip_media, encode_clips
 from avdata.pipeline.shards.identity import Identity, check_identity
 from avdata.pipeline.shards.plan import PlanSettings, plan_shards
-from avdata.pipeline.shards.sample import EncodedSample
+from avdata.pipeline.shards.sample import ARRAYS, EncodedSample
 from avdata.pipeline.shards.writer import write_dataset, write_shard
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.clips import CAPTIONS, a_clip
@@ -55,9 +55,9 @@ def checked(dataset: Dataset, count: int = 4) -> Identity:
     return check_identity(dataset, ENCODERS, CENTER_CROP, count)
 
 
-def test_true_pairs_are_nearer_than_any_other(tmp_path: Path, clips: list[Clip]) -> None:
+def test_what_was_encoded_from_its_clip_is_found_so(tmp_path: Path, clips: list[Clip]) -> None:
     found = checked(encoded(tmp_path, clips))
-    assert (found.num_compared, found.num_without_source, found.problems) == (4, 0, [])
+    assert (found.num_encoded, found.num_without_source, found.problems) == (4, 0, [])
 
 
 @pytest.mark.parametrize("role", ["video", "audio", "video_text", "audio_text"])
@@ -76,9 +76,77 @@ def test_what_was_swapped_before_it_was_written_is_named(
     one, other = (entry.key for entry in dataset.samples("train")[:2])
     said = {problem.key: problem.what for problem in checked(dataset).problems}
     assert said == {
-        one: f"{role}.npy: nearer to that of clip {other}",
-        other: f"{role}.npy: nearer to that of clip {one}",
+        one: f"{role}.npy: not what its clip gives, but what clip {other} gives",
+        other: f"{role}.npy: not what its clip gives, but what clip {one} gives",
     }
+
+
+@pytest.mark.parametrize("role", ARRAYS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_no_clip_gives_is_found_without_the_others(
+    tmp_path: Path, clips: list[Clip], role: str, count: int
+) -> None:
+    """Each array alone is garbage of the right kind: the same values in another order."""
+
+    def garbage(samples: list[EncodedSample]) -> list[EncodedSample]:
+        rng = np.random.default_rng(0)
+        mixed = [rng.permuted(getattr(one, role)) for one in samples]
+        return [
+            dataclasses.replace(one, **{role: array})
+            for one, array in zip(samples, mixed, strict=True)
+        ]
+
+    found = checked(encoded(tmp_path, clips, garbage), count)
+    assert [one.what for one in found.problems] == [f"{role}.npy: not what its clip gives"] * count
+
+
+def test_a_swap_is_found_where_only_one_of_both_is_looked_at(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    def turned(samples: list[EncodedSample]) -> list[EncodedSample]:
+        others = [*samples[1:], samples[0]]
+        return [
+            dataclasses.replace(one, video=other.video)
+            for one, other in zip(samples, others, strict=True)
+        ]
+
+    (problem,) = checked(encoded(tmp_path, clips, turned), 1).problems
+    assert problem.what == "video.npy: not what its clip gives"
+
+
+def test_rounding_as_another_device_does_it_is_no_problem(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    def rounded(samples: list[EncodedSample]) -> list[EncodedSample]:
+        """To the eight bits of bfloat16."""
+        return [
+            dataclasses.replace(
+                one,
+                **{
+                    role: torch.from_numpy(getattr(one, role)).bfloat16().float().numpy()
+                    for role in ARRAYS
+                },
+            )
+            for one in samples
+        ]
+
+    assert checked(encoded(tmp_path, clips, rounded)).problems == []
+
+
+def test_a_source_that_cannot_be_decoded_any_more_is_a_problem(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    path = Path(clips[0].source.uri)
+    dataset, before = encoded(tmp_path, clips), path.read_bytes()
+    path.write_bytes(b"no film")
+    try:
+        found = checked(dataset)
+    finally:
+        path.write_bytes(before)
+    assert (found.num_encoded, found.num_without_source) == (3, 0)
+    (problem,) = found.problems
+    assert problem.key == clips[0].clip_id
+    assert problem.what.startswith("its clip cannot be read again: probe: not_media")
 
 
 def test_a_source_that_is_gone_is_counted(tmp_path: Path, clips: list[Clip]) -> None:
@@ -89,7 +157,7 @@ def test_a_source_that_is_gone_is_counted(tmp_path: Path, clips: list[Clip]) -> 
         found = checked(dataset)
     finally:
         away.rename(path)
-    assert (found.num_compared, found.num_without_source, found.problems) == (4, 1, [])
+    assert (found.num_encoded, found.num_without_source, found.problems) == (3, 1, [])
 
 
 def test_another_encoder_is_refused(tmp_path: Path, clips: list[Clip]) -> None:
