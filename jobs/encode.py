@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from avdata.pipeline.shards.buckets import PRESETS, Buckets, Size
 from avdata.pipeline.shards.dataset import THREADS, Dataset, open_dataset
 from avdata.pipeline.shards.decoders import DecodeLimits, Decoders
 from avdata.pipeline.shards.encode import VERSION, clip_media, encode_clips
+from avdata.pipeline.shards.failures import require_decoded, worded
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.quality import chosen
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
@@ -61,7 +63,11 @@ class EncodeConfig:
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     """What decoding one clip may cost; beyond them it is left out, with the reason in the index."""
     retry_failed: bool = False
-    """Encodes shards again that lack clips which could not be decoded."""
+    """Encodes shards again that lack clips which could not be decoded, for whatever reason. Those
+    that ran out of time or memory are tried again unasked.
+    """
+    max_failed_share: float = 0.1
+    """Of the clips: when more cannot be decoded, and more than one, the job stops."""
     max_copies_gib: float = 16.0
     """Local copies of remote sources that each worker keeps, and the largest it fetches."""
     batch_size: int | None = None
@@ -88,6 +94,8 @@ class EncodeConfig:
         for name in ("decode_ahead", "round_trips"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ValueError(f"max_failed_share must be in [0, 1], not {self.max_failed_share}")
         if not self.max_copies_gib > 0:
             raise ValueError(f"max_copies_gib must be positive, not {self.max_copies_gib}")
 
@@ -145,7 +153,13 @@ class EncodeShard:
                 plan.clips, media, plan.shape, self.encoders, self.batch_size, checked
             )
             index = write_shard(self.out, plan, samples)
-        return {"shard": plan.name, "samples": len(index.samples), "failed": len(index.failed)}
+        why = [worded(one.stage, one.reason, one.detail) for one in index.failed[:1]]
+        return {
+            "shard": plan.name,
+            "seen": len(plan.clips),
+            "failed": len(index.failed),
+            "why": why,
+        }
 
     def _media(self, clip: Clip, shape: ClipShape) -> ClipMedia | MediaError:
         try:
@@ -185,14 +199,26 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     storage.write_json(out / "versions.json", versions())
     with ThreadPoolExecutor(THREADS) as pool:
         done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
-    todo = [{"shard": plan.name} for plan, ready in zip(plans, done, strict=True) if not ready]
+    todo = [plan for plan, ready in zip(plans, done, strict=True) if not ready]
     if todo:
-        gpu = usable(config.device).type == "cuda"
-        work = partial(EncodeShard, root, out, config)
-        answers = stream(engine or Engine(), work, todo, on_gpu=gpu)
-        with progress("encode", len(plans), len(plans) - len(todo)) as advance:
-            for answer in answers:
-                advance(answer["shard"])
+        _encode_shards(root, out, config, todo, len(plans), engine or Engine())
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
-    write_dataset(out, specs, plans, provenance)
+    write_dataset(out, specs, plans, provenance, config.max_failed_share)
     return open_dataset(out)
+
+
+def _encode_shards(
+    root: Path, out: Path, config: EncodeConfig, todo: list[ShardPlan], num: int, engine: Engine
+) -> None:
+    """Those to do, of `num` in all; stops early where too many clips fail."""
+    gpu = usable(config.device).type == "cuda"
+    work = partial(EncodeShard, root, out, config)
+    total, seen, failed = sum(len(plan.clips) for plan in todo), 0, 0
+    answers = stream(engine, work, ({"shard": plan.name} for plan in todo), on_gpu=gpu)
+    with progress("encode", num, num - len(todo)) as advance, closing(answers):
+        for answer in answers:
+            advance(answer["shard"])
+            seen, failed = seen + answer["seen"], failed + answer["failed"]
+            if answer["failed"] and seen < total:  # In the end all shards count, not these alone.
+                (why,) = answer["why"]
+                require_decoded(out, failed, seen, total, config.max_failed_share, why)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -47,7 +47,7 @@ def stream(
     items: Iterable[dict[str, Any]],
     *,
     on_gpu: bool = False,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """The answers, in whatever order they come; Ray Data keeps the workers fed, each with a GPU of
     its own if they are to have one.
 

@@ -19,6 +19,7 @@ from avdata.encoders.spec import Specs
 from avdata.errors import CorruptShard, RunError, YieldCollapsed
 from avdata.pipeline.shards.dataset import THREADS
 from avdata.pipeline.shards.exports import remove_exports
+from avdata.pipeline.shards.failures import require_decoded, tried_again, worded
 from avdata.pipeline.shards.index import (
     FORMAT,
     FailedClip,
@@ -40,19 +41,24 @@ INDICES = "*/*.index.json"
 
 
 def is_done(root: Path, plan: ShardPlan, retry_failed: bool = False) -> bool:
-    """Whether this very shard has been committed and its tar is still there; with `retry_failed`,
-    and none of its clips failed.
+    """Whether this very shard has been committed, its tar is still there, and none of its clips is
+    to be tried again.
     """
+    index = _finished(root, plan)
+    return index is not None and not tried_again(index.failed, retry_failed)
+
+
+def _finished(root: Path, plan: ShardPlan) -> ShardIndex | None:
+    """The index of this very shard, whatever failed in it."""
     tar = tar_path(root, plan.name)
     try:
         index = read_index(index_path(root, plan.name))
         with storage.reaching(tar):
             size = tar.stat().st_size
     except (CorruptShard, FileNotFoundError):
-        return False
-    if retry_failed and index.failed:
-        return False
-    return index.plan_digest == plan.digest and index.size_bytes == size
+        return None
+    same = index.plan_digest == plan.digest and index.size_bytes == size
+    return index if same else None
 
 
 def write_shard(
@@ -98,18 +104,23 @@ def write_dataset(
     specs: Specs,
     plans: Sequence[ShardPlan],
     provenance: dict[str, Any],
+    max_failed_share: float = 1.0,
 ) -> None:
     """Commits dataset.json over finished shards, then removes shards that no plan names.
 
-    YieldCollapsed when no clip could be decoded.
+    YieldCollapsed when no clip could be decoded, RunError when too many could not.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         listed = list(pool.map(partial(_listed, root), plans))
     shards = [shard for shard, _ in listed if shard["num_samples"] > 0]
     failed = {shard["name"]: lost for shard, lost in listed if lost}
+    lost = [one for some in failed.values() for one in some]
+    why = worded(lost[0]["stage"], lost[0]["reason"], lost[0]["detail"]) if lost else ""
     if not shards:
-        lost = sum(map(len, failed.values()))
-        raise YieldCollapsed(f"{root}: none of {lost} clips could be decoded; see *.index.json")
+        what = f"none of {len(lost)} clips could be decoded ({why}); see *.index.json"
+        raise YieldCollapsed(f"{root}: {what}")
+    total = len(lost) + sum(shard["num_samples"] for shard in shards)
+    require_decoded(root, len(lost), total, total, max_failed_share, why)
     shapes = {plan.bucket: dataclasses.asdict(plan.shape) for plan in plans}
     named = {shard["bucket"] for shard in shards}
     before = _shard_names(root)
@@ -134,9 +145,9 @@ def write_dataset(
 
 def _listed(root: Path, plan: ShardPlan) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What dataset.json says of a shard, and of its clips that failed."""
-    if not is_done(root, plan):
+    index = _finished(root, plan)
+    if index is None:
         raise RunError(f"{tar_path(root, plan.name)}: not encoded; run `avdata encode` again")
-    index = read_index(index_path(root, plan.name))
     shard = {
         "name": plan.name,
         "split": plan.split,

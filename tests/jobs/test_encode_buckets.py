@@ -1,5 +1,6 @@
 """`avdata encode` into several buckets, and of clips that cannot be decoded."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -153,12 +154,49 @@ def test_a_clip_whose_decoding_crashes_is_left_out_with_its_reason(
         path.unlink()
     verify(out, rebuild=True)
     assert {path: path.read_bytes() for path in before} == before
-    assert job.encode(shapes, out, settings, INLINE).num_failed == 1  # Not tried again unasked,
-    again = EncodeConfig(height=64, width=96, limits=settings.limits, retry_failed=True)
-    assert job.encode(shapes, out, again, INLINE).num_failed == 0  # but when asked,
+    # Time may have been short: it is tried again, and then all is as ever.
+    assert job.encode(shapes, out, settings, INLINE).num_failed == 0
     job.encode(shapes, whole, settings, INLINE)
     tars = {p.name: p.read_bytes() for p in whole.glob("*/*.tar")}
-    assert {p.name: p.read_bytes() for p in out.glob("*/*.tar")} == tars  # and then all is as ever.
+    assert {p.name: p.read_bytes() for p in out.glob("*/*.tar")} == tars
+
+
+def only(monkeypatch: pytest.MonkeyPatch, error: MediaError, number: int) -> None:
+    """Decoding fails for the first clips that are asked for, so many."""
+    reads: list[float] = []
+    real = Decoders.read
+
+    def read(self: Decoders, *request: object) -> object:
+        reads.append(0.0)
+        if len(reads) <= number:
+            raise error
+        return real(self, *request)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Decoders, "read", read)
+
+
+@pytest.mark.parametrize(("stage", "again"), [("memory", 0), ("deadline", 0), ("decode", 1)])
+def test_what_may_pass_is_tried_again_and_the_rest_when_asked(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, again: int
+) -> None:
+    settings = EncodeConfig(height=64, width=96)
+    only(monkeypatch, MediaError(stage, "failed"), 1)
+    assert job.encode(shapes, tmp_path / "out", settings, INLINE).num_failed == 1
+    assert job.encode(shapes, tmp_path / "out", settings, INLINE).num_failed == again
+    asked = dataclasses.replace(settings, retry_failed=True)
+    assert job.encode(shapes, tmp_path / "out", asked, INLINE).num_failed == 0
+
+
+def test_a_clip_that_never_passes_leaves_a_dataset(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            only(patch, MediaError("memory", "killed"), 1)
+            dataset = job.encode(
+                shapes, tmp_path / "out", EncodeConfig(height=64, width=96), INLINE
+            )
+        assert dataset.num_failed == 1
 
 
 def test_a_corpus_that_cannot_be_decoded_at_all_is_no_dataset(

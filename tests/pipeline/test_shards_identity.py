@@ -1,6 +1,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,11 +91,8 @@ def test_what_no_clip_gives_is_found_without_the_others(
 
     def garbage(samples: list[EncodedSample]) -> list[EncodedSample]:
         rng = np.random.default_rng(0)
-        mixed = [rng.permuted(getattr(one, role)) for one in samples]
-        return [
-            dataclasses.replace(one, **{role: array})
-            for one, array in zip(samples, mixed, strict=True)
-        ]
+        mixed: list[dict[str, Any]] = [{role: rng.permuted(getattr(one, role))} for one in samples]
+        return [dataclasses.replace(one, **new) for one, new in zip(samples, mixed, strict=True)]
 
     found = checked(encoded(tmp_path, clips, garbage), count)
     assert [one.what for one in found.problems] == [f"{role}.npy: not what its clip gives"] * count
@@ -119,16 +117,14 @@ def test_rounding_as_another_device_does_it_is_no_problem(
 ) -> None:
     def rounded(samples: list[EncodedSample]) -> list[EncodedSample]:
         """To the eight bits of bfloat16."""
-        return [
-            dataclasses.replace(
-                one,
-                **{
-                    role: torch.from_numpy(getattr(one, role)).bfloat16().float().numpy()
-                    for role in ARRAYS
-                },
-            )
+        arrays: list[dict[str, Any]] = [
+            {
+                role: torch.from_numpy(getattr(one, role)).bfloat16().float().numpy()
+                for role in ARRAYS
+            }
             for one in samples
         ]
+        return [dataclasses.replace(one, **new) for one, new in zip(samples, arrays, strict=True)]
 
     assert checked(encoded(tmp_path, clips, rounded)).problems == []
 
