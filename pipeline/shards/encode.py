@@ -82,7 +82,7 @@ def _encoded(
         sample = EncodedSample(
             key=clip.clip_id,
             source=clip.source.digest,
-            subsets=subsets(clip),
+            subsets=subsets(clip, shape),
             video=_numpy(video[k]),
             audio=_numpy(audio[k]),
             video_text=_numpy(video_text[k]),

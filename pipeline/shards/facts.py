@@ -4,31 +4,27 @@ import dataclasses
 from typing import Any
 
 from avdata.encoders.spec import ClipShape
-from avdata.pipeline.record import Clip
+from avdata.pipeline.record import Clip, ContactEvent, Labels
 
 
 def facts(clip: Clip, shape: ClipShape) -> dict[str, Any]:
     """The sample's JSON: where it comes from, captions, labels, events.
 
     All that the index says of a sample is here, too, so that it can be made again from the tar.
-    Of a clip that is longer than its bucket the rest and what happens there is left out.
+    Of a clip that is longer than its bucket the rest and what happens there is left out; its motion
+    is that of the whole clip.
     """
-    end_s = min(clip.end_s, clip.start_s + shape.shown_seconds)
     return {
         "clip_id": clip.clip_id,
         "source": clip.source.uri,
         "source_digest": clip.source.digest,
         "groups": groups(clip),
-        "subsets": subsets(clip),
+        "subsets": subsets(clip, shape),
         "start_s": clip.start_s,
-        "end_s": end_s,
+        "end_s": _end_s(clip, shape),
         "captions": dataclasses.asdict(clip.captions) if clip.captions else None,
-        "labels": dataclasses.asdict(clip.labels),
-        "events": [
-            dataclasses.asdict(event)
-            for event in clip.events
-            if event.t < end_s - clip.start_s or end_s == clip.end_s
-        ],
+        "labels": dataclasses.asdict(_labels(clip, shape)),
+        "events": [dataclasses.asdict(event) for event in _events(clip, shape)],
     }
 
 
@@ -39,7 +35,23 @@ def groups(clip: Clip) -> list[str]:
     return [f"{what}:{group}" for what, group in named.items() if group is not None]
 
 
-def subsets(clip: Clip) -> list[str]:
-    """Names of the subsets a clip belongs to."""
-    member = {"contact": clip.labels.contact, "large_motion": clip.labels.motion == "large"}
+def subsets(clip: Clip, shape: ClipShape) -> list[str]:
+    """Names of the subsets a sample belongs to."""
+    labels = _labels(clip, shape)
+    member = {"contact": labels.contact, "large_motion": labels.motion == "large"}
     return [name for name, inside in member.items() if inside]
+
+
+def _end_s(clip: Clip, shape: ClipShape) -> float:
+    return min(clip.end_s, clip.start_s + shape.shown_seconds)
+
+
+def _events(clip: Clip, shape: ClipShape) -> list[ContactEvent]:
+    end_s = _end_s(clip, shape)
+    shown_s = end_s - clip.start_s
+    return [one for one in clip.events if one.t < shown_s or end_s == clip.end_s]
+
+
+def _labels(clip: Clip, shape: ClipShape) -> Labels:
+    lost = len(clip.events) > 0 and not _events(clip, shape)
+    return dataclasses.replace(clip.labels, contact=False) if lost else clip.labels

@@ -58,7 +58,7 @@ def _sample(clip: Clip, specs: Specs, shape: ClipShape) -> EncodedSample:
     return EncodedSample(
         key=clip.clip_id,
         source=clip.source.digest,
-        subsets=subsets(clip),
+        subsets=subsets(clip, shape),
         video=drawn(*specs.video.latent_shape(shape.num_frames, shape.height, shape.width)),
         audio=drawn(specs.audio.channels, specs.audio.latent_length(shape.num_samples)),
         video_text=drawn(int(rng.integers(1, 6)), specs.video_text.width),

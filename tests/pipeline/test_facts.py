@@ -1,0 +1,34 @@
+import dataclasses
+
+import pytest
+
+from avdata.encoders.spec import ClipShape
+from avdata.pipeline.record import Clip, ContactEvent
+from avdata.pipeline.shards.facts import facts, subsets
+from tests.pipeline.clips import a_clip
+
+WHOLE, PART = ClipShape(num_frames=33), ClipShape(num_frames=17)
+
+
+def striking(*times: float) -> Clip:
+    """A clip of 33 frames with contacts at these times, in seconds."""
+    events = [ContactEvent(t, t, t, 0.0, 1.0, 1.0) for t in times]
+    return dataclasses.replace(a_clip(contact=True, motion="large"), events=events)
+
+
+@pytest.mark.parametrize(
+    ("times", "kept"), [([0.5], 1), ([0.5, 1.5], 1), ([1.5], 0), ([1.2, 1.9], 0)]
+)
+def test_a_clip_cut_short_has_a_contact_only_where_one_is_left(
+    times: list[float], kept: int
+) -> None:
+    clip = striking(*times)
+    part, whole = facts(clip, PART), facts(clip, WHOLE)
+    assert len(part["events"]) == kept
+    assert part["labels"]["contact"] == (kept > 0)
+    assert part["subsets"] == subsets(clip, PART)
+    assert ("contact" in part["subsets"]) == (kept > 0)
+    assert len(whole["events"]) == len(times)
+    assert whole["labels"]["contact"]
+    assert whole["subsets"] == ["contact", "large_motion"]
+    assert "large_motion" in part["subsets"]
