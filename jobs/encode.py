@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import torch
 from avdata import config as configuration
 from avdata import storage
 from avdata.encoders.choice import EncodersConfig
-from avdata.encoders.device import usable
+from avdata.encoders.device import kind, usable
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import MediaError, UsageError
 from avdata.jobs.engine import Engine, stream
@@ -189,7 +190,8 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     """Encodes the shards that are not there yet and commits the dataset."""
     manifest = Manifest(root)
     storage.require_ours(out, ("encode.json", "dataset.json"), "shards")
-    usable(config.device)
+    engine = engine or Engine()
+    on_gpu = _on_gpu(config.device, engine)
     kept = require_kept(manifest)
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
@@ -201,24 +203,37 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
         done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
     todo = [plan for plan, ready in zip(plans, done, strict=True) if not ready]
     if todo:
-        _encode_shards(root, out, config, todo, len(plans), engine or Engine())
+        work = partial(EncodeShard, root, out, config)
+        items = ({"shard": plan.name} for plan in todo)
+        answers = stream(engine, work, items, on_gpu=on_gpu)
+        _follow(out, answers, todo, len(plans), config.max_failed_share)
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
     write_dataset(out, specs, plans, provenance, config.max_failed_share)
     return open_dataset(out)
 
 
-def _encode_shards(
-    root: Path, out: Path, config: EncodeConfig, todo: list[ShardPlan], num: int, engine: Engine
+def _on_gpu(device: str, engine: Engine) -> bool | None:
+    """Whether workers need GPUs; None where the cluster is to say, which may have other devices
+    than this machine. Each worker looks for its own.
+    """
+    if engine.address is None or engine.inline:
+        return usable(device).type == "cuda"
+    return {"cpu": False, "cuda": True, "auto": None}[kind(device)]
+
+
+def _follow(
+    out: Path,
+    answers: Generator[dict[str, Any], None, None],
+    todo: list[ShardPlan],
+    num_plans: int,
+    max_failed_share: float,
 ) -> None:
-    """Those to do, of `num` in all; stops early where too many clips fail."""
-    gpu = usable(config.device).type == "cuda"
-    work = partial(EncodeShard, root, out, config)
+    """Until all shards to do are there; stops early where too many clips fail."""
     total, seen, failed = sum(len(plan.clips) for plan in todo), 0, 0
-    answers = stream(engine, work, ({"shard": plan.name} for plan in todo), on_gpu=gpu)
-    with progress("encode", num, num - len(todo)) as advance, closing(answers):
+    with progress("encode", num_plans, num_plans - len(todo)) as advance, closing(answers):
         for answer in answers:
             advance(answer["shard"])
             seen, failed = seen + answer["seen"], failed + answer["failed"]
             if answer["failed"] and seen < total:  # In the end all shards count, not these alone.
                 (why,) = answer["why"]
-                require_decoded(out, failed, seen, total, config.max_failed_share, why)
+                require_decoded(out, failed, seen, total, max_failed_share, why)

@@ -46,10 +46,10 @@ def stream(
     make: Callable[[], Worker],
     items: Iterable[dict[str, Any]],
     *,
-    on_gpu: bool = False,
+    on_gpu: bool | None = False,
 ) -> Generator[dict[str, Any], None, None]:
     """The answers, in whatever order they come; Ray Data keeps the workers fed, each with a GPU of
-    its own if they are to have one.
+    its own if they are to have one; None is where Ray has any.
 
     An exception of a worker ends the stream: workers turn data errors into answers themselves.
     """
@@ -62,14 +62,16 @@ def stream(
 
         class Actor:
             def __init__(self) -> None:
-                self._worker = make()
+                self._worker: Worker | None = None
 
             def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
                 try:
+                    self._worker = self._worker or make()  # Its errors are answers, too.
                     return {"answer": self._worker(row), "error": None}
                 except AvdataError as error:  # Ray would wrap it in its own.
                     return {"answer": None, "error": pickle.dumps(error)}
 
+        on_gpu = _num_gpus() > 0 if on_gpu is None else on_gpu
         workers = _on_gpus(engine) if on_gpu else engine.num_workers()
         items, size = iter(items), max(WINDOW, WINDOW_PER_WORKER * workers)
         while window := list(itertools.islice(items, size)):
@@ -83,11 +85,15 @@ def stream(
                 yield row["answer"]
 
 
-def _on_gpus(engine: Engine) -> int:
-    """Items at once; Ray would wait for ever for a GPU that is not there."""
+def _num_gpus() -> int:
     import ray
 
-    count = int(cast(Any, ray).cluster_resources().get("GPU", 0))
+    return int(cast(Any, ray).cluster_resources().get("GPU", 0))
+
+
+def _on_gpus(engine: Engine) -> int:
+    """Items at once; Ray would wait for ever for a GPU that is not there."""
+    count = _num_gpus()
     if count == 0:
         raise UsageError("Ray has no GPU to give; set device=cpu, or join a cluster by --address")
     return min(engine.workers or count, count)
