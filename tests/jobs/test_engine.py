@@ -1,11 +1,18 @@
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import torch
 
 from avdata.errors import UsageError
+from avdata.jobs.encode import _on_gpu
 from avdata.jobs.engine import Engine, stream
 
 
@@ -28,29 +35,72 @@ def test_every_item_is_answered_and_our_errors_keep_their_kind(engine: Engine) -
 
 
 class Device:
+    """Answers once so many workers are there, each of which leaves a file."""
+
+    def __init__(self, folder: Path, together: int) -> None:
+        self.folder, self.together = folder, together
+        (folder / str(os.getpid())).touch()
+
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        return {**item, "device": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+        until = time.monotonic() + 60
+        while len(list(self.folder.iterdir())) < self.together and time.monotonic() < until:
+            time.sleep(0.05)
+        return {**item, "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": os.getpid()}
 
 
-@pytest.mark.parametrize(("workers", "wanted"), [(9, 2)])
-def test_a_worker_on_gpus_has_one_of_its_own(workers: int | None, wanted: int) -> None:
+@contextmanager
+def ray_with(num_gpus: int) -> Iterator[None]:
     """Ray deals GPUs out by number, whether they are there or not."""
-    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level=logging.ERROR)
+    quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
+    ray.init("local", num_cpus=4, num_gpus=num_gpus, **quiet)
     try:
-        items = [{"x": x} for x in range(8)]
-        answers = list(stream(Engine(workers=workers), Device, items, on_gpu=True))
+        yield
     finally:
         ray.shutdown()
+
+
+@pytest.mark.parametrize("on_gpu", [True, None])
+def test_a_worker_on_gpus_has_one_of_its_own(tmp_path: Path, on_gpu: bool | None) -> None:
+    items = [{"x": x} for x in range(8)]
+    with ray_with(num_gpus=2):
+        work = partial(Device, tmp_path, 2)
+        answers = list(stream(Engine(workers=9), work, items, on_gpu=on_gpu))
     assert {answer["x"] for answer in answers} == set(range(8))
-    devices = {answer["device"] for answer in answers}
-    assert devices <= {"0", "1"}
-    assert len(devices) <= wanted
+    devices = {answer["pid"]: answer["device"] for answer in answers}
+    assert sorted(devices.values()) == ["0", "1"]
+
+
+class Absent:
+    def __init__(self) -> None:
+        raise UsageError("device = cuda: not in this worker")
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        return item
+
+
+def test_what_a_worker_lacks_is_said_as_it_is() -> None:
+    """Its own machine is not that of the command."""
+    with ray_with(num_gpus=1), pytest.raises(UsageError, match=r"^device = cuda: not in this"):
+        list(stream(Engine(), Absent, [{"x": 1}], on_gpu=True))
+
+
+def test_without_gpus_it_is_the_cluster_that_says_so() -> None:
+    with ray_with(num_gpus=0):
+        assert [one["y"] for one in stream(Engine(), Square, [{"x": 3}], on_gpu=None)] == [9]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_head_without_gpus_leaves_them_to_the_cluster() -> None:
+    far = Engine(address="ray://elsewhere:10001")
+    wanted = {"cuda": True, "cuda:1": True, "auto": None, "cpu": False}
+    assert {name: _on_gpu(name, far) for name in wanted} == wanted
+    with pytest.raises(UsageError, match="torch sees no CUDA device"):
+        _on_gpu("cuda", Engine())
+    assert _on_gpu("auto", Engine()) is False
+    with pytest.raises(UsageError, match="give cpu, cuda or auto"):
+        _on_gpu("tpu", far)
 
 
 def test_without_a_gpu_there_is_no_waiting_for_one() -> None:
-    ray.init("local", num_cpus=1, num_gpus=0, include_dashboard=False, logging_level=logging.ERROR)
-    try:
-        with pytest.raises(UsageError, match="Ray has no GPU to give"):
-            list(stream(Engine(), Device, [{"x": 1}], on_gpu=True))
-    finally:
-        ray.shutdown()
+    with ray_with(num_gpus=0), pytest.raises(UsageError, match="Ray has no GPU to give"):
+        list(stream(Engine(), Square, [{"x": 1}], on_gpu=True))
