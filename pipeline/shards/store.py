@@ -1,7 +1,7 @@
 """Where shards lie, a folder or an `s3://` prefix: ranges of their files into given memory.
 
 A local range is one `preadv` into its places; a remote one is one ranged GET through s3fs, which
-must be installed for it (`avdata[curate]`).
+`avdata[s3]` brings.
 """
 
 import os
@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import fsspec
 from fsspec.asyn import sync
 
+from avdata import storage
 from avdata.errors import CorruptShard, UsageError
 
-REMOTE = "s3://"
 MAX_PIECES = 1000
 """Of memory in one `preadv`; Linux takes 1024."""
 
@@ -105,10 +105,7 @@ class RemoteStore:
         except FileNotFoundError:
             raise
         except PermissionError as error:
-            raise UsageError(
-                f"{path}: refused ({error}); check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from error
+            raise UsageError(f"{path}: refused ({error}); check {storage.S3_SETTINGS}") from error
         except (OSError, TimeoutError, ClientError, BotoCoreError) as error:
             said = " ".join(f"{type(error).__name__} {error}".split())[:300]
             if "Range Not Satisfiable" in said or "InvalidRange" in said:
@@ -120,7 +117,7 @@ class RemoteStore:
 def open_store(root: str | Path, timeout_seconds: float = 20.0, connections: int = 16) -> Store:
     """UsageError for a scheme that is not read."""
     name = str(root).rstrip("/")
-    if not name.startswith(REMOTE):
+    if not name.startswith(storage.S3):
         if "://" in name:
             raise UsageError(f"{name}: only local paths and s3:// URIs are read")
         return LocalStore(str(Path(name).absolute()))
@@ -133,7 +130,7 @@ def open_store(root: str | Path, timeout_seconds: float = 20.0, connections: int
     try:
         files = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=config)
     except ImportError:
-        raise UsageError(f"{name}: reading s3:// needs s3fs; pip install s3fs") from None
+        raise UsageError(f"{name}: S3 needs s3fs; pip install 'avdata[s3]'") from None
     # Attempts are ours to make and to count.
     files.retries = 1
     return RemoteStore(name, files, timeout_seconds)
