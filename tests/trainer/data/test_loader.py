@@ -236,6 +236,7 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -
     contact = {entry.key for entry in entries if "contact" in entry.subsets}
     assert 0 < len(contact) < len(entries)
     assert counted(MixConfig(only_subsets=("contact",))) == Counter(contact)
+    assert counted(MixConfig(only_subsets=("contact", "contact"))) == Counter(contact)
     rest = {entry.key for entry in entries} - contact
     assert counted(MixConfig(without_subsets=("contact",))) == Counter(rest)
     bucket = {entry.key for entry in entries if entry.bucket == "25x64x32"}
