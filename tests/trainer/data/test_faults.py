@@ -94,6 +94,19 @@ def test_of_few_samples_none_may_be_damaged_unless_asked_for(dataset: Dataset) -
         list(loader.batches(0, len(epoch(loader))))
 
 
+def test_a_sample_is_listed_once_over_restarts(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "quarantine.jsonl"
+    bad = flip(dataset, "video.npy", most=2)
+    path.write_text('{"key": "cut o\n')
+    for _ in range(2):
+        loader = a_loader(dataset.root, read=LENIENT, quarantine=path)
+        list(loader.batches(0, len(epoch(loader))))
+        assert loader.metrics()["substitutes"] >= len(bad)
+        assert loader.feed.quarantine.keys == set(bad)
+    listed = [json.loads(line)["key"] for line in path.read_text().splitlines()[1:]]
+    assert sorted(listed) == sorted(bad)
+
+
 def test_a_repaired_shard_is_read_again(dataset: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "quarantine.jsonl"
     before = list(a_loader(dataset.root).batches(0, 3))
