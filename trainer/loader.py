@@ -148,7 +148,7 @@ class Loader:
         return [self.source.table.key(int(row)) for row in self.plan.batch(step).rows]
 
     def held_out(self, count: int) -> list[SampleEntry]:
-        """The first samples of the validation split."""
+        """Of the validation split; see `Source.entries`."""
         return self.source.entries("val", count)
 
     def state(self, step: int) -> State:
