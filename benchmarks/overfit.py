@@ -129,12 +129,12 @@ def _chosen(media: Sequence[Path], out: Path, count: int) -> list[Clip]:
 
 def _encoded(clips: Sequence[Clip], shape: ClipShape, encoders: Encoders, out: Path) -> Dataset:
     shards = out / "shards"
-    plans = plan_shards(clips, shape, PlanSettings(val_fraction=0.0))
+    plans = plan_shards(clips, lambda _: shape, PlanSettings(val_fraction=0.0))
     for plan in plans:
         if not is_done(shards, plan):
             media = [clip_media(clip, shape, LocalCopies(1.0)) for clip in plan.clips]
-            write_shard(shards, plan, encode_clips(plan.clips, media, encoders))
-    write_dataset(shards, encoders.specs, shape, plans, {"config": {}})
+            write_shard(shards, plan, encode_clips(plan.clips, media, shape, encoders))
+    write_dataset(shards, encoders.specs, plans, {"config": {}})
     return open_dataset(shards)
 
 

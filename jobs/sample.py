@@ -9,7 +9,7 @@ from avdata.errors import UsageError
 from avdata.progress import progress
 from avdata.trainer.flow import SamplerConfig
 from avdata.trainer.run import Run, open_run
-from avdata.trainer.sample import Prompt, open_generator, prompts_from, write_sample
+from avdata.trainer.sample import Prompt, open_generator, prompts_from, require_guided, write_sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ def sample(
     encoders: EncodersConfig | None = None,
 ) -> list[Path]:
     """Writes RUN/samples/*.mp4, one a prompt; `encoders` are those of the run unless given."""
-    generator = open_generator(open_run(root), usable(device), encoders)
+    run = open_run(root)
+    require_guided(run, prompts, config)
+    generator = open_generator(run, usable(device), encoders)
     with progress("sample", len(prompts)) as advance:
         paths = []
         for prompt in prompts:

@@ -151,6 +151,7 @@ class TrainConfig:
 
     val_every: int = 100
     val_samples: int = 64
+    """Held-out samples, drawn from all buckets by a hash of their keys."""
     sample_every: int | None = None
     """Steps between clips made of held-out captions, with weights as they are and averaged."""
     sample_count: int = 2

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avdata.errors import CorruptShard
 from avdata.pipeline.shards.dataset import SampleEntry
 from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
@@ -61,32 +62,58 @@ def noise_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, 
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutSample:
+    """One sample as the model takes it."""
+
+    video: Clean
+    audio: Clean | None
+    damaged: bool
+    """All zeros: it could not be read and counts for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
     """Single samples as the model takes them, for validation."""
 
     samples: SampleReader
     roles: Sequence[str]
     longest: Mapping[str, int]
+    quarantine: Quarantine
+
+    def read_or_blank(self, entry: SampleEntry, noise_key: Sequence[int]) -> HeldOutSample:
+        """As `read`; a damaged one is listed and comes as zeros, so that all processes can make
+        the same calls of the model.
+        """
+        try:
+            return HeldOutSample(*self.read(entry, noise_key), damaged=False)
+        except CorruptShard as error:
+            self.quarantine.add_held_out(entry.key, entry.tar, error)
+            return HeldOutSample(*self._read(entry, noise_key, blank=True), damaged=True)
 
     def read(self, entry: SampleEntry, noise_key: Sequence[int]) -> tuple[Clean, Clean | None]:
         """Video and, where it is trained on, audio; their noise is keyed by `noise_key`.
 
         CorruptShard when the bytes are not those that were written.
         """
+        return self._read(entry, noise_key, blank=False)
+
+    def _read(
+        self, entry: SampleEntry, noise_key: Sequence[int], *, blank: bool
+    ) -> tuple[Clean, Clean | None]:
         sample = locate_members(entry.key, entry.tar, entry.members, self.roles)
         seat = {}
         for part in sample.parts:
             shape = part.shape
             if part.role in self.longest:
                 shape = (self.longest[part.role], *shape[1:])
-            seat[part.role] = np.empty(shape, np.float16)
-        lengths = self.samples.read(sample, seat)
+            seat[part.role] = np.zeros(shape, np.float16)
+        lengths = {} if blank else self.samples.read(sample, seat)
         parts = []
         for role in self.roles[::2]:
             drawn = np.empty(seat[role].shape, np.float32)
             noise_into(drawn, STREAMS[role], *noise_key)
             text = torch.from_numpy(seat[f"{role}_text"])
-            mask = torch.arange(len(text)) < lengths[f"{role}_text"]
+            mask = torch.arange(len(text)) < lengths.get(f"{role}_text", 0)
             latents = torch.from_numpy(seat[role])
             parts.append(Clean(latents, torch.from_numpy(drawn), text, mask))
         return parts[0], parts[1] if len(parts) == 2 else None
@@ -108,7 +135,8 @@ class Loader:
     @property
     def reader(self) -> Reader:
         """For single samples."""
-        return Reader(self.source.reader, self.feed.roles, self.feed.longest)
+        feed = self.feed
+        return Reader(self.source.reader, feed.roles, feed.longest, feed.quarantine)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """Those of steps `first` to `last` - 1, in order."""
@@ -120,7 +148,7 @@ class Loader:
         return [self.source.table.key(int(row)) for row in self.plan.batch(step).rows]
 
     def held_out(self, count: int) -> list[SampleEntry]:
-        """The first samples of the validation split."""
+        """Of the validation split; see `Source.entries`."""
         return self.source.entries("val", count)
 
     def state(self, step: int) -> State:

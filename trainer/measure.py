@@ -56,11 +56,12 @@ class Measures:
             forget_gathered(self._learner.parallel)
 
     def _validated(self, weights: Weights, so_far: dict[str, Any]) -> dict[str, Any]:
-        found = errors(
+        found, entries = errors(
             raw(self._learner.parallel), self._losses, self._held_out, self._learner.group
         )
         audio = self._run.config.mode == "t2av"
-        told = summary(found, self._held_out.entries, audio=audio)
+        told = summary(found, entries, audio=audio) if entries else {"samples": 0}
+        told["damaged"] = len(self._held_out.entries) - len(entries)
         prefix = "val_loss" if weights == "raw" else "val_ema_loss"
         flat = {f"{prefix}_{name}": told[name] for name in ("video", "audio") if name in told}
         return flat | {"validation": {**so_far.get("validation", {}), weights: told}}

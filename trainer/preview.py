@@ -13,23 +13,24 @@ from torch import nn
 
 from avdata import storage
 from avdata.encoders.encoder import AudioEncoder, VideoEncoder
+from avdata.errors import CorruptShard
 from avdata.pipeline.shards.dataset import SampleEntry, read_members
 from avdata.trainer.checkpoint import Weights
 from avdata.trainer.decode import as_media
 from avdata.trainer.denoise import computing
 from avdata.trainer.flow import Clean, sample
 from avdata.trainer.group import Group
+from avdata.trainer.loader import HeldOutSample, Reader
 from avdata.trainer.model.modality import Conditioned
 from avdata.trainer.randomness import SAMPLE_AUDIO, SAMPLE_VIDEO, noise
 from avdata.trainer.run import Run
-from avdata.trainer.validate import Reads
 
 
 class Preview:
     """Opens its decoders at the first clip; SpecMismatch where they are not those of the shards."""
 
     def __init__(
-        self, run: Run, reader: Reads, entries: Sequence[SampleEntry], group: Group
+        self, run: Run, reader: Reader, entries: Sequence[SampleEntry], group: Group
     ) -> None:
         found, audio = run.encoders.specs(), run.config.mode == "t2av"
         # Those of text, and of sound for a silent twin, are not used here.
@@ -43,23 +44,29 @@ class Preview:
     def make(self, model: nn.Module, step: int, weights: Weights) -> list[str]:
         """Writes RUN/samples/step-...mp4; answers their names. All ranks call it and share them.
 
-        Clip k starts from noise of seed k, whoever makes it and in either mode.
+        Clip k starts from noise of seed k, whoever makes it and in either mode; there is none of
+        a damaged sample.
         """
         count, group = len(self._entries), self._group
+        written = torch.zeros(count, dtype=torch.float64)
         model.eval()
         for turn in range(-(-count // group.world)):
             mine = turn * group.world + group.rank
-            seen, heard = self._conditions(mine % count)
+            read = self._reader.read_or_blank(self._entries[mine % count], (mine % count, 0))
+            seen, heard = self._conditions(mine % count, read)
             with torch.no_grad(), computing(self._run.config, group.device):
                 made = sample(model, seen, heard, self._run.config.sampler)
-            if mine < count:
+            if mine < count and not read.damaged:
                 media = as_media(self._run, made, *self._open())
-                self._write(mine, step, weights, media.frames, media.samples)
+                written[mine] = self._write(mine, step, weights, media.frames, media.samples)
         model.train()
-        return [self._name(step, weights, number) for number in range(count)]
+        there = group.summed({"written": written})["written"]
+        return [self._name(step, weights, number) for number in range(count) if there[number]]
 
-    def _conditions(self, number: int) -> tuple[Conditioned, Conditioned | None]:
-        seen, heard = self._reader.read(self._entries[number], (number, 0))
+    def _conditions(
+        self, number: int, read: HeldOutSample
+    ) -> tuple[Conditioned, Conditioned | None]:
+        seen, heard = read.video, read.audio
         device = self._group.device
 
         def conditioned(stream: int, clean: Clean) -> Conditioned:
@@ -80,18 +87,22 @@ class Preview:
 
     def _write(
         self, number: int, step: int, weights: Weights, frames: object, samples: object
-    ) -> None:
+    ) -> bool:
+        """False where the sample's captions are damaged."""
         from avdata.pipeline.media.write import write_mp4
 
         run, entry = self._run, self._entries[number]
         path = run.root / "samples" / self._name(step, weights, number)
+        try:
+            facts = json.loads(read_members(run.shards, entry, ["json"])["json"])
+        except CorruptShard as error:
+            self._reader.quarantine.add_held_out(entry.key, entry.tar, error)
+            return False
         write_mp4(path, frames, run.clip.fps, samples, run.specs.audio.sample_rate)  # type: ignore[arg-type]
-        root = run.shards
-        captions = json.loads(read_members(root, entry, ["json"])["json"])["captions"]
         storage.write_json(
             path.with_suffix(".json"),
             {
-                "captions": captions,
+                "captions": facts["captions"],
                 "clip": entry.key,
                 "seed": number,
                 "mode": run.config.mode,
@@ -100,6 +111,7 @@ class Preview:
                 "sampler": asdict(run.config.sampler),
             },
         )
+        return True
 
     def _name(self, step: int, weights: Weights, number: int) -> str:
         return str(Path(f"step-{step:08d}-{weights}-{number}.mp4"))

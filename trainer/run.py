@@ -66,7 +66,8 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
     """Writes run.json, or checks that the run that is there may go on under these settings."""
     dataset = describe_dataset(shards)
     open_table(dataset)  # Once, before every process maps it.
-    require_whole_patches(dataset.specs, dataset.clip)
+    for clip in dataset.buckets.values():
+        require_whole_patches(dataset.specs, clip)
     if (root / "run.json").exists():
         _refuse_change(open_run(root), dataset, config)
     else:

@@ -1,7 +1,7 @@
 """From a checkpoint and captions to mp4 files with sound, and the clips they were asked to be."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avdata import storage
 from avdata.encoders.choice import Encoders, EncodersConfig
+from avdata.errors import UsageError
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.write import write_mp4
 from avdata.pipeline.shards.dataset import Dataset, SampleEntry, read_members
@@ -51,6 +52,27 @@ def prompts_from(dataset: Dataset, entries: Sequence[SampleEntry], seed: int) ->
     return prompts
 
 
+def require_guided(run: Run, prompts: Iterable[Prompt], config: SamplerConfig) -> None:
+    """UsageError for a negative caption that nothing would be guided away from."""
+    silent = run.config.mode == "t2v"
+    scales = [("guidance_video", config.guidance_video)]
+    if not silent:
+        scales.append(("guidance_audio", config.guidance_audio))
+    for prompt in prompts:
+        if prompt.negative_audio is not None and silent and not run.config.model.audio_caption:
+            raise UsageError(
+                f"{run.root}: its model (mode t2v) reads no audio caption, so "
+                f"{prompt.negative_audio!r} cannot be avoided; leave the negative audio caption out"
+            )
+        unlike = prompt.negative_video if prompt.negative_audio is None else prompt.negative_audio
+        if unlike is not None and all(scale == 1 for _, scale in scales):
+            named = " and ".join(f"{name} = {scale}" for name, scale in scales)
+            raise UsageError(
+                f"{named} is no guidance, so {unlike!r} cannot be avoided; "
+                "give another number, or leave negative captions out"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Generator:
     """A run's model and the encoders it was trained with, but for that of sound in mode t2v."""
@@ -61,7 +83,11 @@ class Generator:
     step: int
 
     def make(self, prompt: Prompt, config: SamplerConfig) -> ClipMedia:
-        """One clip, whole frames for as long as there is sound; silent samples in mode t2v."""
+        """One clip, whole frames for as long as there is sound; silent samples in mode t2v.
+
+        UsageError for negative captions that the model or `config` has no use for.
+        """
+        require_guided(self.run, [prompt], config)
         run, specs, clip = self.run, self.run.specs, self.run.clip
         shape = specs.video.latent_shape(clip.num_frames, clip.height, clip.width)
         length = specs.audio.latent_length(clip.num_samples)

@@ -15,8 +15,9 @@ from torch import nn
 
 from avdata.pipeline.shards.dataset import SampleEntry
 from avdata.trainer.batch import Seat, stack
-from avdata.trainer.flow import Clean, Losses
+from avdata.trainer.flow import Losses
 from avdata.trainer.group import Group
+from avdata.trainer.loader import HeldOutSample
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 Errors = Float64[ndarray, "samples times modalities"]
@@ -25,7 +26,7 @@ Errors = Float64[ndarray, "samples times modalities"]
 class Reads(Protocol):
     """What validation needs of the loader."""
 
-    def read(self, entry: SampleEntry, noise_key: Sequence[int]) -> tuple[Clean, Clean | None]:
+    def read_or_blank(self, entry: SampleEntry, noise_key: Sequence[int]) -> HeldOutSample:
         """One sample with noise keyed by `noise_key`."""
         ...
 
@@ -46,13 +47,15 @@ def errors(
     loss: Callable[[nn.Module, Any, torch.Tensor], Losses],
     held_out: HeldOut,
     group: Group,
-) -> Errors:
-    """Of every sample, time and modality, the same on every rank; the ranks share the samples.
+) -> tuple[Errors, list[SampleEntry]]:
+    """Of every sample, time and modality, and the samples, the same on every rank; the ranks share
+    them. Damaged ones are in neither.
 
     Every rank makes as many calls of the model, as a sharded one needs them all.
     """
     count = len(held_out.entries)
     found = torch.zeros(count, len(TIMES), 2, dtype=torch.float64)
+    damaged = torch.zeros(count, dtype=torch.float64)
     model.eval()
     for turn in range(-(-count // group.world)):
         mine = turn * group.world + group.rank
@@ -60,15 +63,23 @@ def errors(
         for first in range(0, len(TIMES), held_out.at_once):
             chosen = range(first, min(first + held_out.at_once, len(TIMES)))
             clip = int(entry.key[:16], 16)
-            seats = [Seat(1.0, TIMES[k], *held_out.reader.read(entry, (clip, k))) for k in chosen]
+            read = [held_out.reader.read_or_blank(entry, (clip, k)) for k in chosen]
+            seats = [
+                Seat(1.0, TIMES[k], one.video, one.audio)
+                for k, one in zip(chosen, read, strict=True)
+            ]
             batch = stack(seats).to(group.device)
             seen, heard = loss(model, batch, batch.u).errors
             if mine < count:
+                damaged[mine] += sum(one.damaged for one in read)
                 found[mine, list(chosen), 0] = seen.double().cpu()
                 if heard is not None:
                     found[mine, list(chosen), 1] = heard.double().cpu()
     model.train()
-    return group.summed({"errors": found})["errors"]
+    summed = group.summed({"errors": found, "damaged": damaged})
+    sound = summed["damaged"] == 0
+    entries = [one for one, kept in zip(held_out.entries, sound, strict=True) if kept]
+    return summed["errors"][sound], entries
 
 
 def summary(found: Errors, entries: Sequence[SampleEntry], *, audio: bool) -> dict[str, Any]:

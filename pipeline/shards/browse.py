@@ -8,12 +8,13 @@ hits.show(0)
 
 import base64
 import json
+import operator
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int64
@@ -49,7 +50,7 @@ class Shards:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which: int | str) -> EncodedSample:
+    def __getitem__(self, which: SupportsIndex | str) -> EncodedSample:
         """By number or by key; CorruptShard when its bytes are not those that were written."""
         return read_sample(self.dataset.root, self.entry(which))
 
@@ -65,15 +66,15 @@ class Shards:
         """Of all samples."""
         return [key.decode() for key in self.table.keys[self.rows].tolist()]
 
-    def entry(self, which: int | str) -> SampleEntry:
+    def entry(self, which: SupportsIndex | str) -> SampleEntry:
         """Where a sample lies; IndexError, or KeyError where there is no such key."""
-        number = which if isinstance(which, int) else self._number(which)
+        number = self._number(which) if isinstance(which, str) else operator.index(which)
         row = int(self.rows[number])
         one, shard = self.table.sample(row), self.table.shard_of(row)
         tar = f"{shard.name}.tar"
         return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
 
-    def facts(self, which: int | str) -> Facts:
+    def facts(self, which: SupportsIndex | str) -> Facts:
         """Read without its arrays."""
         found: Facts = json.loads(
             read_members(self.dataset.root, self.entry(which), ["json"])["json"]
@@ -92,7 +93,7 @@ class Shards:
         """Those whose facts are wanted; reads the facts of all."""
         return self._of(np.array([wanted(self.facts(k)) for k in range(len(self))], dtype=bool))
 
-    def show(self, which: int | str) -> "Shown":
+    def show(self, which: SupportsIndex | str) -> "Shown":
         """The clip, decoded with the encoders of the shards, for the notebook to play.
 
         Needs `avdata[media]`, and the encoders' weights where they have any.

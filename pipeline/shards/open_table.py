@@ -10,6 +10,7 @@ from avdata.pipeline.shards.table import (
     TableShard,
     committed_table,
     map_table,
+    remove_table,
     table_folder,
 )
 from avdata.progress import progress
@@ -26,18 +27,22 @@ def open_table(dataset: Dataset) -> Table:
     shards = [TableShard(one["name"], one["split"], one["bucket"]) for one in dataset.shards]
     if not any(one["num_samples"] for one in dataset.shards):
         raise UsageError(f"{dataset.root}: the shards have no samples to train on")
+    # Asked first: one that another process commits from here on is not removed.
+    there = folder.exists()
     try:
         return map_table(shards, folder)
-    except (FileNotFoundError, NotADirectoryError):
-        _make(dataset)
+    except (OSError, EOFError, ValueError, LookupError, TypeError):
+        _make(dataset, replaced=there)
     return map_table(shards, folder)
 
 
-def _make(dataset: Dataset) -> None:
+def _make(dataset: Dataset, *, replaced: bool) -> None:
     require_indices(dataset)
     folder = table_folder(dataset.digest)
     count = sum(shard["num_samples"] for shard in dataset.shards)
     try:
+        if replaced:
+            remove_table(folder)
         with committed_table(folder, count) as builder:
             _fill(builder, dataset)
     except OSError as error:

@@ -51,9 +51,15 @@ class LocalStore:
         path = f"{self.root}/{name}"
         left = [piece for piece in pieces if len(piece)]
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            self._fill(path, offset, left)
         except FileNotFoundError:
             raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
+        except OSError as error:  # Network mounts, too many open files.
+            raise Transient(f"{path}: {error}") from error
+
+    @staticmethod
+    def _fill(path: str, offset: int, left: list[memoryview]) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             while left:
                 count = os.preadv(descriptor, left[:MAX_PIECES], offset)
@@ -61,8 +67,6 @@ class LocalStore:
                     raise CorruptShard(f"{path}: has no byte {offset}; run `avdata encode` again")
                 offset += count
                 left = _after(left, count)
-        except OSError as error:  # Network mounts.
-            raise Transient(f"{path}: {error}") from error
         finally:
             os.close(descriptor)
 

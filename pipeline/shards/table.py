@@ -8,9 +8,10 @@ be deleted at any time. Opening it takes as long for ten million samples as for 
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ VERSION = 1
 MEMBERS = (*(f"{name}.npy" for name in ARRAYS), "json")
 PLACE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("digest", "<u8"), ("shape", "<i4")])
 MAX_SUBSETS, KEY_BYTES = 64, 64
+STALE_SECONDS = 24 * 3600.0
+"""After which nobody can be writing a table any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +174,18 @@ def committed_table(folder: Path, count: int) -> Iterator[TableBuilder]:
 
     Where another process has committed it meanwhile, that one is kept.
     """
+    _remove_stale(folder.parent)
     temporary = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
     temporary.mkdir(parents=True)
     try:
         builder = TableBuilder(temporary, count)
         yield builder
         builder.finish()
+        for path in (*temporary.iterdir(), temporary):
+            _to_disk(path)
         try:
             temporary.rename(folder)
+            _to_disk(folder.parent)
         except OSError:
             if not (folder / "table.json").exists():
                 raise
@@ -186,14 +193,42 @@ def committed_table(folder: Path, count: int) -> Iterator[TableBuilder]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_table(folder: Path) -> None:
+    """At once for other processes, which may be reading it."""
+    aside = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_stale(cache: Path) -> None:
+    """What makers that were killed have left."""
+    for path in cache.glob("table-v*.tmp-*"):
+        with suppress(OSError):
+            newest = max(one.stat().st_mtime for one in (path, *path.iterdir()))
+            if time.time() - newest > STALE_SECONDS:
+                shutil.rmtree(path)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def map_table(shards: Sequence[TableShard], folder: Path) -> Table:
-    """A committed table; FileNotFoundError where there is none."""
+    """A committed table; any error where there is none or it is damaged."""
     named = json.loads((folder / "table.json").read_text())
     arrays = {
         # As plain arrays: looking up a row of numpy's memmap class costs ten times as much.
         name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
         for name in ("keys", "sources", "source_names", "subsets", "places")
     }
+    rows = {len(arrays[name]) for name in ("keys", "sources", "subsets", "places")}
+    if rows != {named["first"][-1]} or len(named["first"]) != len(shards) + 1:
+        raise ValueError(f"{folder}: arrays of {rows} samples in {len(named['first'])} shards")
     return Table(
         shards=shards,
         first=np.array(named["first"], np.int64),

@@ -34,6 +34,9 @@ def test_samples_are_those_of_the_split_by_number_and_by_key(dataset: Dataset) -
         for found in (shards[number], shards[entries[number].key]):
             assert np.array_equal(found.video, written.video)
             assert found.meta == written.meta
+    assert shards.entry(np.int64(-1)) == shards.entry(len(entries) - 1)
+    with pytest.raises(TypeError):
+        shards.entry(0.5)  # type: ignore[arg-type]
     assert len(open_shards(dataset.root)) == len(entries) + len(dataset.samples("val"))
 
 

@@ -1,3 +1,6 @@
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,50 @@ def test_a_killed_maker_leaves_nothing_that_stops_the_next(dataset: Dataset) -> 
     left.mkdir(parents=True)
     (left / "keys.npy").write_text("half")
     assert len(open_table(dataset)) == sum(shard["num_samples"] for shard in dataset.shards)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("name", ["table.json", "keys.npy", "places.npy", "source_names.npy"])
+@pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
+def test_a_damaged_table_is_made_again(
+    dataset: Dataset, damage: Callable[[Path], None], name: str
+) -> None:
+    whole = open_table(dataset)
+    samples = [whole.sample(row) for row in range(len(whole))]
+    folder = table_folder(dataset.digest)
+    damage(folder / name)
+    again = open_table(dataset)
+    assert [again.sample(row) for row in range(len(again))] == samples
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_table_of_other_shards_is_made_again(dataset: Dataset) -> None:
+    count = len(open_table(dataset))
+    file = table_folder(dataset.digest) / "table.json"
+    named = json.loads(file.read_text())
+    named["first"][-1] -= 1
+    file.write_text(json.dumps(named))
+    assert len(open_table(dataset)) == count
+
+
+def test_what_a_killed_maker_left_is_removed_once_it_is_old(dataset: Dataset) -> None:
+    folder = table_folder(dataset.digest)
+    old, young = (folder.with_name(f"{folder.name}.tmp-{name}") for name in ("old", "young"))
+    for left in (old, young):
+        left.mkdir(parents=True)
+        (left / "keys.npy").write_text("half")
+    for path in (old / "keys.npy", old):
+        os.utime(path, (0, 0))
+    open_table(dataset)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(

@@ -13,9 +13,11 @@ from avdata.errors import SpecMismatch, UsageError
 from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer import checkpoint
+from avdata.trainer.batch import Batch
 from avdata.trainer.dry_run import forecast
-from avdata.trainer.flow import SamplerConfig
+from avdata.trainer.flow import Losses, SamplerConfig, flow_loss
 from avdata.trainer.group import joined
+from avdata.trainer.loader import open_loader
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.parallel import ParallelConfig
@@ -23,6 +25,8 @@ from avdata.trainer.run import Run, prepare
 from avdata.trainer.schedule import ScheduleConfig
 from avdata.trainer.track import TrackConfig, require_installed
 from avdata.trainer.train import train
+from avdata.trainer.validate import HeldOut, errors
+from tests.trainer.data.loaders import flip
 from tests.trainer.processes import trained
 from tests.trainer.shards import write_shards
 from tests.trainer.test_exact import TRAIN as EXACT
@@ -122,6 +126,52 @@ def test_validation_is_told_by_time_bucket_and_subset_raw_and_averaged(plain: Ru
         assert sum(one["samples"] for one in buckets) == told["samples"] == 2
         assert all(set(one) == {"samples", "video", "audio"} for one in buckets)
         assert "contact" in told["by_subset"]
+
+
+def test_damaged_held_out_samples_are_listed_and_left_out_on_all_processes(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards", specs=EncodersConfig().specs())
+    flip(dataset, "video.npy", most=1, split="val")
+    count = len(dataset.samples("val"))
+    settings = dataclasses.replace(
+        TRAIN,
+        steps=1,
+        val_samples=9,
+        sample_every=1,
+        sample_count=9,
+        sampler=SamplerConfig(steps=1),
+    )
+    run = prepare(tmp_path / "run", dataset.root, settings)
+    trained(run.root, 2)
+    (line,) = read_metrics(run.metrics)
+    for weights in ("raw", "ema"):
+        told = line["validation"][weights]
+        assert (told["samples"], told["damaged"]) == (count - 1, 1)
+        assert np.isfinite(told["video"])
+    assert len(line["samples"]) == 2 * (count - 1)
+    assert all((run.root / "samples" / name).exists() for name in line["samples"])
+    assert len((run.root / "quarantine.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_sound_is_measured_as_if_nothing_were_damaged(tmp_path: Path) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = prepare(tmp_path / "run", dataset.root, TRAIN)
+    model = AVFullDiT.build(CONFIG, run.specs, run.clip, "t2av", 5)
+
+    def loss(model: Any, batch: Batch, t: Any) -> Losses:  # noqa: ANN401 (as of errors)
+        return flow_loss(model, batch.video, batch.audio, t, batch.share)
+
+    def measured() -> dict[str, list[float]]:
+        with joined("cpu") as group:
+            loader = open_loader(dataset.root, TRAIN, group)
+            held_out = HeldOut(loader.held_out(9), loader.reader, 2)
+            found, entries = errors(model, loss, held_out, group)
+        return {one.key: row.flatten().tolist() for one, row in zip(entries, found, strict=True)}
+
+    whole = measured()
+    assert set(flip(dataset, "audio.npy", split="val")) == set(whole)
+    assert measured() == {}
+    (kept, *_) = flip(dataset, "audio.npy", most=1, split="val")
+    assert measured() == {kept: whole[kept]}
 
 
 def test_averages_are_loaded_where_they_are_asked_for(

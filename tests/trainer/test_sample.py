@@ -9,20 +9,27 @@ import torch
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
 from avdata.errors import SpecMismatch, UsageError
-from avdata.jobs.sample import prompts_of
+from avdata.jobs.sample import prompts_of, sample
 from avdata.pipeline.shards.dataset import read_sample
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.flow import SamplerConfig
 from avdata.trainer.model.config import Mode
 from avdata.trainer.run import Run, open_run, prepare
-from avdata.trainer.sample import Generator, Prompt, open_generator, write_sample
+from avdata.trainer.sample import (
+    Generator,
+    Prompt,
+    open_generator,
+    require_guided,
+    write_sample,
+)
 from avdata.trainer.train import train
-from tests.trainer.shards import write_shards
+from tests.trainer.shards import write_buckets, write_shards
 from tests.trainer.tiny import CONFIG
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(num_frames=17, height=64, width=64)
 QUICK = SamplerConfig(steps=2)
+UNGUIDED = SamplerConfig(steps=2, guidance_video=1.0, guidance_audio=1.0)
 PROMPT = Prompt("a ball falls", "a dull hit", seed=3)
 
 
@@ -172,9 +179,33 @@ def test_a_negative_caption_is_what_guidance_leads_away_from(joint: Generator) -
     assert (quieter.samples != plain.samples).any()
     # Away from its own captions each branch is the other: as without guidance.
     own = dataclasses.replace(PROMPT, negative_video=PROMPT.video, negative_audio=PROMPT.audio)
-    alone = joint.make(PROMPT, SamplerConfig(steps=2, guidance_video=1.0, guidance_audio=1.0))
+    alone = joint.make(PROMPT, UNGUIDED)
     difference = joint.make(own, QUICK).frames.astype(int) - alone.frames
     assert abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "negative", "config", "message"),
+    [
+        ("t2v", {"negative_audio": "a purr"}, QUICK, "reads no audio caption.*a purr.*leave"),
+        ("t2v", {"negative_video": "a cat"}, UNGUIDED, "guidance_video = 1.0 is no .*a cat"),
+        ("t2av", {"negative_audio": "a purr"}, UNGUIDED, "guidance_audio = 1.0 is no .*a purr"),
+    ],
+)
+def test_a_negative_caption_that_nothing_leads_away_from_is_refused(
+    runs: dict[Mode, Run],
+    mode: Mode,
+    negative: dict[str, str],
+    config: SamplerConfig,
+    message: str,
+) -> None:
+    prompt = dataclasses.replace(PROMPT, **negative)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=message):
+        sample(runs[mode].root, [prompt], config, "cpu")
+    with pytest.raises(UsageError, match=message):
+        open_generator(runs[mode], CPU).make(prompt, config)
+    # One modality that is guided is enough: the negative branch is joint.
+    require_guided(runs["t2av"], [prompt], dataclasses.replace(UNGUIDED, guidance_audio=2.0))
 
 
 def test_latents_that_the_model_cannot_cut_are_refused_before_training(tmp_path: Path) -> None:
@@ -184,3 +215,7 @@ def test_latents_that_the_model_cannot_cut_are_refused_before_training(tmp_path:
     config = TrainConfig(model=CONFIG, steps=1, batch_size=2, device="cpu")
     with pytest.raises(UsageError, match="height 48: this model takes multiples of 32"):
         prepare(tmp_path / "run", shards.root, config)
+    even = dataclasses.replace(odd, height=64)
+    several = write_buckets(tmp_path / "several", [(3, even), (3, odd)], specs)
+    with pytest.raises(UsageError, match="height 48: this model takes multiples of 32"):
+        prepare(tmp_path / "other", several.root, config)

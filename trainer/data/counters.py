@@ -7,11 +7,11 @@ import numpy as np
 
 NAMES = ("samples", "bytes", "reads", "retries", "cache_hits", "cache_misses", "substitutes")
 RECENT = 4096
-"""Reads over which the percentiles are taken."""
+"""Samples over which the percentiles are taken."""
 
 
 class Counters:
-    """Counts, and how long reads took."""
+    """Counts, and how long reading samples took; `reads` are ranges asked of the store."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,12 +27,11 @@ class Counters:
         """One sample has been read, however many attempts it took."""
         with self._lock:
             self._counts["samples"] += 1
-            self._counts["reads"] += 1
             self._counts["bytes"] += num_bytes
             self._recent.append(seconds)
 
     def snapshot(self) -> dict[str, float]:
-        """All counts, and the median and the 99th percentile of the recent reads, in ms."""
+        """All counts, and the median and the 99th percentile of the recent samples, in ms."""
         with self._lock:
             found, recent = dict(self._counts), np.array(self._recent)
         if len(recent):

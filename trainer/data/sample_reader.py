@@ -132,6 +132,7 @@ class SampleReader:
 
     def _from_store(self, sample: Located, ranges: list[Range], checks: list["Check"]) -> None:
         for offset, pieces in ranges:
+            self._counters.add("reads")
             self._store.read_into(sample.tar, offset, pieces)
         self._check(sample, checks)
         if self._cache is not None:

@@ -77,7 +77,7 @@ def _weights(table: Table, first: int, last: int, mix: MixConfig) -> Float64[nda
 
 def _bits(table: Table, names: Sequence[str]) -> UInt64[ndarray, ""]:
     _require_known("subset", names, table.subset_names)
-    found = sum(1 << table.subset_names.index(name) for name in names)
+    found = sum(1 << table.subset_names.index(name) for name in set(names))
     return np.array(found, np.uint64)
 
 

@@ -1,9 +1,12 @@
 """A dataset opened for training: its table, a reader for its samples, and the plans over them."""
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 from avdata import storage
 from avdata.pipeline.shards.dataset import Dataset, SampleEntry, describe_dataset
@@ -32,16 +35,20 @@ class Source:
     counters: Counters
 
     def entries(self, split: str, count: int) -> list[SampleEntry]:
-        """The first samples of a split."""
-        found: list[SampleEntry] = []
-        for shard, first, last in self.table.spans(split):
-            for row in range(first, min(last, first + count - len(found))):
-                one = self.table.sample(row)
-                tar = f"{shard.name}.tar"
-                found.append(
-                    SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
-                )
-        return found
+        """So many samples of a split, of all its buckets alike: those whose keys hash lowest."""
+        table = self.table
+        rows = (row for _, first, last in table.spans(split) for row in range(first, last))
+        return [
+            self._entry(row)
+            for row in heapq.nsmallest(
+                count, rows, key=lambda row: xxhash.xxh3_64_intdigest(bytes(table.keys[row]))
+            )
+        ]
+
+    def _entry(self, row: int) -> SampleEntry:
+        one, shard = self.table.sample(row), self.table.shard_of(row)
+        tar = f"{shard.name}.tar"
+        return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
 
 
 @dataclass(frozen=True, slots=True)

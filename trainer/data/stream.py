@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from avdata.errors import UsageError
@@ -36,6 +35,10 @@ class ShardStream(IterableDataset[Batch]):
     A batch is a dictionary: float16 tensors `video` (b c t h w), `audio` (b c l), `video_text`
     (b n d) and `audio_text` (b k e) with zeros after `video_text_length` and `audio_text_length`
     (b); `weight` (b), 0 for repeats and damaged samples; `keys`, `bucket`, `epoch`, `step`.
+
+    A batch's memory is used again once nothing refers to its tensors, so it is pageable: a copy to
+    a GPU, also one with `non_blocking=True`, has read it when it returns. Whoever wants copies
+    beside other work gives DataLoader `pin_memory=True`, whose memory is torch's own.
     """
 
     shards: str | Path
@@ -63,7 +66,8 @@ class ShardStream(IterableDataset[Batch]):
             read=config.read,
             counters=self.source.counters,
             quarantine=Quarantine(config.read.most_bad(self.order.plan.num_samples)),
-            ring=Ring(config.read.ahead + 2, pinned=torch.cuda.is_available()),
+            # Never pinned: a `non_blocking` copy would still read memory that is used again.
+            ring=Ring(config.read.ahead + 2),
         )
 
     def __len__(self) -> int:

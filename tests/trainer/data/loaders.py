@@ -62,9 +62,9 @@ def same(one: Batch, other: Batch) -> bool:
     return one.keys == other.keys and equal(everything(one), everything(other))
 
 
-def flip(dataset: Dataset, member: str, most: int | None = None) -> list[str]:
-    """One bit of that member of the first training samples; their keys."""
-    entries = dataset.samples("train")[:most]
+def flip(dataset: Dataset, member: str, most: int | None = None, split: str = "train") -> list[str]:
+    """One bit of that member of the first samples of a split; their keys."""
+    entries = dataset.samples(split)[:most]
     for entry in entries:
         path = dataset.root / entry.tar
         data = bytearray(path.read_bytes())

@@ -15,6 +15,7 @@ from avdata.trainer.data.feed import Feed
 from avdata.trainer.data.stream import ShardStream
 from avdata.trainer.loader import Loader, padded
 from tests.trainer.data.loaders import (
+    LONG,
     STRICT,
     a_loader,
     equal,
@@ -25,7 +26,7 @@ from tests.trainer.data.loaders import (
     write,
 )
 from tests.trainer.shards import write_buckets
-from tests.trainer.tiny import SPECS
+from tests.trainer.tiny import CLIP, SPECS
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,7 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -
     contact = {entry.key for entry in entries if "contact" in entry.subsets}
     assert 0 < len(contact) < len(entries)
     assert counted(MixConfig(only_subsets=("contact",))) == Counter(contact)
+    assert counted(MixConfig(only_subsets=("contact", "contact"))) == Counter(contact)
     rest = {entry.key for entry in entries} - contact
     assert counted(MixConfig(without_subsets=("contact",))) == Counter(rest)
     bucket = {entry.key for entry in entries if entry.bucket == "25x64x32"}
@@ -246,6 +248,18 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -
         assert doubled[entry.key] == wanted
     without = counted(MixConfig(source_weights={one: 0}))
     assert set(without) == {entry.key for entry in entries if entry.source != one}
+
+
+def test_held_out_samples_are_of_all_buckets_and_fewer_are_among_more(
+    tmp_path: Path,
+) -> None:
+    loader = a_loader(write_buckets(tmp_path, [(20, CLIP), (20, LONG)]).root)
+    val = {entry.key: entry for entry in loader.source.dataset.samples("val")}
+    some = loader.held_out(len(val) // 2)
+    assert {entry.bucket for entry in some} == {entry.bucket for entry in val.values()}
+    assert all(entry == val[entry.key] for entry in some)
+    assert loader.held_out(2) == some[:2]
+    assert {entry.key for entry in loader.held_out(10**6)} == set(val)
 
 
 @pytest.mark.parametrize(

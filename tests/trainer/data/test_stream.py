@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_a_state_taken_anywhere_goes_on_there_with_any_number_of_ranks(dataset: 
             assert batch["keys"] == [key for half in halves for key in half["keys"]]
             assert torch.equal(batch["video"], torch.cat([half["video"] for half in halves]))
     assert len(stream) == len(whole)
+
+
+def test_memory_that_is_used_again_is_never_pinned(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies that a GPU makes later would read what is written there by then."""
+    asked: list[bool] = []
+    empty = torch.empty
+
+    def noted(*size: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401 (as torch has them)
+        asked.append(options.pop("pin_memory", False))
+        return empty(*size, **options)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", noted)
+    list(a_stream(dataset))
+    assert asked
+    assert not any(asked)
 
 
 def test_worker_processes_are_refused(dataset: Dataset) -> None:
