@@ -94,27 +94,49 @@ def test_one_change_serves_the_onset_nearest_to_it(others: list[float]) -> None:
     assert event.t_audio == 0.96
 
 
-def strokes(hits_s: list[float], seconds: float) -> list[FrameMotion]:
-    """Weak strokes at these times, in one cell, under as much random motion in all others."""
+def strokes(hits_s: list[float], seconds: float, strength: float = 1.0) -> list[FrameMotion]:
+    """Weak strokes at these times, in one cell, under stronger random motion in all others."""
     random = np.random.default_rng(0)
     frames = []
     for time in np.arange(round(seconds * 24)) / 24:
-        grid = random.normal(0, 0.12, (9, 16, 2)).astype(np.float32)
+        grid = random.normal(0, 0.3 * strength, (9, 16, 2)).astype(np.float32)
         since = min((time - hit for hit in hits_s), key=abs)
-        grid[4, 8, 1] += 0.4 if -0.1 < since < 0 else -0.24 if 0 <= since < 0.1 else 0.0
+        grid[4, 8, 1] += strength * (1.0 if -0.1 < since < 0 else -0.6 if 0 <= since < 0.1 else 0.0)
         frames.append(FrameMotion(grid, np.full((9, 16), 0.3, np.float32), 0.0))
     return frames
 
 
-def test_strokes_too_weak_to_stand_out_alone_are_found_by_their_common_step() -> None:
+@pytest.mark.parametrize(
+    "strength",
+    [
+        0.4,
+        pytest.param(
+            1.0,
+            marks=pytest.mark.xfail(
+                strict=True, reason="in fast motion any struck sound finds a change of velocity"
+            ),
+        ),
+    ],
+)
+def test_sounds_at_other_times_than_the_strokes_are_no_contacts(strength: float) -> None:
     random = np.random.default_rng(1)
     hits = np.cumsum(random.uniform(0.3, 0.7, 30)).tolist()
     times = np.arange(round(24 * (hits[-1] + 1))) / 24
-    frames = strokes(hits, hits[-1] + 1)
-    found = {event.t_audio for event in contacts(struck(*hits), times, frames)}
-    assert len(found) >= 0.9 * len(hits)
+    frames = strokes(hits, hits[-1] + 1, strength)
     elsewhere = np.cumsum(random.uniform(0.3, 0.7, 28)).tolist()
     assert len(contacts(struck(*elsewhere), times, frames)) <= 0.2 * len(elsewhere)
+
+
+@pytest.mark.parametrize("strength", [0.4, 1.0])
+def test_strokes_too_weak_to_stand_out_alone_are_found_by_their_common_step(
+    strength: float,
+) -> None:
+    random = np.random.default_rng(1)
+    hits = np.cumsum(random.uniform(0.3, 0.7, 30)).tolist()
+    times = np.arange(round(24 * (hits[-1] + 1))) / 24
+    frames = strokes(hits, hits[-1] + 1, strength)
+    found = {event.t_audio for event in contacts(struck(*hits), times, frames)}
+    assert len(found) >= 0.9 * len(hits)
 
 
 def flashes(hits_s: list[float], seconds: float) -> list[FrameMotion]:
