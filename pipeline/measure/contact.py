@@ -5,7 +5,7 @@ velocity. A strike is a contact when, within `MATCH_SECONDS`, a velocity changes
 usual in the second around it, what changes was moving before (a thing that only starts to move with
 the sound recoils, or is carried off), and either
 
-- the change is large; or
+- the change is large, and larger than chance would have it (`chance`); or
 - all strikes of the shot are in lock-step with the picture (`lockstep`), this one agrees, and most
   that do were moving before. Then a loud one need not stand out of the motion around it.
 
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from numpy import ndarray
 
+from avdata.pipeline.measure.chance import believed, chances
 from avdata.pipeline.measure.lockstep import Lockstep, lockstep
 from avdata.pipeline.measure.motion import FrameMotion
 from avdata.pipeline.measure.strikes import Strike
@@ -97,16 +98,22 @@ def contacts(
         return []
     seen = jumps(frames)
     happened = np.concatenate([times[:1], times[:-1]])
-    struck_s = [strike.t - (lag_s or 0.0) for strike in strikes]
-    steps = lockstep(struck_s, times, frames)
+    struck_s = np.array([strike.t for strike in strikes]) - (lag_s or 0.0)
+    steps = lockstep(struck_s.tolist(), times, frames)
     reach = MATCH_SECONDS if lag_s is None else KNOWN_SECONDS
-    loud_db = float(np.percentile([strike.level_db for strike in strikes], 75))
+    levels_db = np.array([strike.level_db for strike in strikes])
+    loud_db = float(np.percentile(levels_db, 75))
+    heard = levels_db >= loud_db - FAINT_DB
+    likely = chances(seen.size, happened, struck_s, reach)
+    alone = np.zeros(len(strikes), np.bool_)
+    alone[heard] = believed(likely[heard])
     found: dict[int, _Candidate] = {}
-    for strike, struck, step in zip(strikes, struck_s, steps, strict=True):
+    for k in np.flatnonzero(heard):
+        strike, struck, step = strikes[k], struck_s[k], steps[k]
         apart = np.abs(happened - struck)
         near = np.flatnonzero(apart <= reach + 1e-9)
-        dark = any(frames[k].luma < DARK_LUMA for k in near)
-        if len(near) == 0 or dark or strike.level_db < loud_db - FAINT_DB:
+        dark = any(frames[one].luma < DARK_LUMA for one in near)
+        if len(near) == 0 or dark:
             continue
         frame = int(near[np.argmax(seen.size[near])])
         size, usual = float(seen.size[frame]), float(np.median(seen.size[apart <= 1.0])) + 1e-3
@@ -115,7 +122,8 @@ def contacts(
         )
         stands_out = one.ratio >= STAND_OUT
         loud = strike.level_db >= loud_db - LOUD_DB
-        counts = (one.locked and (stands_out or loud)) or (stands_out and size >= MIN_JUMP)
+        impact = stands_out and alone[k] and size >= MIN_JUMP
+        counts = impact or (one.locked and (stands_out or loud))
         # One change is heard once, by the strike nearest to it.
         if counts and not (frame in found and found[frame].apart < one.apart):
             found[frame] = one

@@ -33,7 +33,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Sourc
 
 T = TypeVar("T")
 
-VERSION = 6
+VERSION = 7
 """Raise when a measurement changes; every part made before is then made again."""
 DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
 """Flags that explain why a source is too short, the likeliest first."""
