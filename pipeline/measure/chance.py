@@ -13,7 +13,7 @@ from scipy.stats import false_discovery_control
 AROUND_SECONDS = 1.0
 MIN_QUIET = 8
 """Times without a strike; fewer tell nothing, and in a roll there are none."""
-FALSE_SHARE = 0.4
+FALSE_SHARE = 0.6
 """Of the strikes of a shot that stand out alone, the most that may do so by chance."""
 
 
@@ -25,7 +25,8 @@ def chances(
 ) -> Float[ndarray, " k"]:
     """For each strike (in order), the share of quiet times around it, itself included, with a
     change within `reach` seconds that is as large as the largest so near to it; nan where too
-    little is quiet to tell. `size` are the changes at the times `happened`.
+    little is quiet to tell. `size` are the changes at the times `happened`. Times nearer to each
+    other than that share changes, and so count together as one.
     """
     largest = _largest(size, happened, happened, reach)
     after = np.searchsorted(struck_s, happened)
@@ -38,7 +39,8 @@ def chances(
         # What is near the strike is near these times, too, unless they are twice as far.
         others = largest[quiet & (apart > 2 * reach) & (apart <= AROUND_SECONDS)]
         if len(others) >= MIN_QUIET:
-            found[k] = (1 + (others >= change).sum()) / (1 + len(others))
+            shared = max(1, int((apart <= reach + 1e-9).sum()))
+            found[k] = (shared + (others >= change).sum()) / (shared + len(others))
     return found
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from avdata.pipeline.measure.chance import MIN_QUIET, believed, chances
+from avdata.pipeline.measure.chance import believed, chances
 
 REACH = 0.1
 TIMES = np.arange(24 * 60) / 24
@@ -12,12 +12,12 @@ def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).exponential(1.0, len(TIMES))
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.5])
 def test_of_sounds_unlike_the_picture_such_a_share_has_so_small_a_chance(share: float) -> None:
     """A chance is what it says: no more of those that are due to chance alone lie under it."""
     found = np.concatenate([chances(noise(seed), TIMES, STRUCK, REACH) for seed in range(20)])
     assert np.isfinite(found).all()
-    assert (found <= share).mean() <= share + 0.03
+    assert (found <= share).mean() <= share + 0.02
 
 
 def test_what_all_sounds_share_is_believed_and_what_chance_gives_is_not() -> None:
@@ -45,4 +45,4 @@ def test_only_what_is_near_in_time_is_compared() -> None:
     alone = chances(seen, TIMES, np.array([30.0]), REACH)
     seen[np.abs(TIMES - 30.0) > 2.0] = 1000.0
     np.testing.assert_array_equal(chances(seen, TIMES, np.array([30.0]), REACH), alone)
-    assert alone[0] <= 1 / MIN_QUIET
+    assert alone[0] < 0.2
