@@ -47,6 +47,12 @@ def correlation(
     return products
 
 
+def correlations(one: UInt8[ndarray, "n d"], other: UInt8[ndarray, "n d"]) -> Float[ndarray, " n"]:
+    """As `correlation`, of each with the one in its place."""
+    found: Float[ndarray, " n"] = np.einsum("nd,nd->n", normalised(one), normalised(other))
+    return found
+
+
 def normalised(thumbnails: UInt8[ndarray, "n d"] | Float[ndarray, "n d"]) -> Float[ndarray, "n d"]:
     """Around zero, of length one where there is structure."""
     centred = thumbnails.astype(np.float32)
@@ -65,19 +71,19 @@ def dissolves(
     """Those that touch none of the `known` transitions, nor each other; the longest window in
     which one is seen places it."""
     found: list[Transition] = []
-    unit = normalised(thumbnails)
     spread = thumbnails.std(axis=1)
     for window in WINDOWS_SECONDS:
         begins = np.searchsorted(times, times - window - 1e-6)
-        change = np.abs(thumbnails.astype(np.int16) - thumbnails[begins]).mean(axis=1)
-        alike = np.einsum("nd,nd->n", unit, unit[begins])
         whole = (times - times[begins] > 0.9 * window) & (
             np.arange(len(times)) - begins >= MIN_FRAMES
         )
         marked = (spread > MIN_STD) & (spread[begins] > MIN_STD)
-        wanted = whole & marked & (change >= MIN_CHANGE) & (alike <= same_shot)
+        ends = np.flatnonzero(whole & marked)
+        change = np.abs(thumbnails[ends].astype(np.int16) - thumbnails[begins[ends]]).mean(axis=1)
+        ends = ends[change >= MIN_CHANGE]
+        alike = correlations(thumbnails[ends], thumbnails[begins[ends]])
         seen: list[tuple[float, Transition]] = []
-        for end in np.flatnonzero(wanted).tolist():
+        for end in ends[alike <= same_shot].tolist():
             begin = int(begins[end])
             if not any(one.begin <= end and one.end >= begin for one in (*known, *found)):
                 seen += _mixture(thumbnails, begin, end)

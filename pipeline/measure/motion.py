@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from avdata.pipeline.measure.camera import camera_flow, places
-from avdata.pipeline.media.stream import Picture
+from avdata.pipeline.media.stream import SmallPicture
 from avdata.pipeline.record import Motion
 
 GRID_ROWS, GRID_COLUMNS = 9, 16
@@ -80,9 +80,9 @@ class FlowMeter:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setUseSpatialPropagation(False)  # A sixth faster, and small things keep theirs.
         self._flow.setFinestScale(0)  # The small picture is the scale at which it would stop.
-        self._before: Picture | None = None
+        self._before: SmallPicture | None = None
 
-    def add(self, picture: Picture) -> None:
+    def add(self, picture: SmallPicture) -> None:
         """The next frame; left out when it comes too soon after the one before."""
         if self.times and picture.t - self.times[-1] < MIN_STEP_SECONDS:
             return

@@ -5,6 +5,7 @@ one channel: some 0.3 MB a second. At the end shots are cut into clips and each 
 numbers of its own frames.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -28,13 +29,15 @@ from avdata.pipeline.measure.technical import (
     technical,
 )
 from avdata.pipeline.media.limits import MediaLimits
-from avdata.pipeline.media.stream import SourceStream, opened
+from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
 
 T = TypeVar("T")
 
 VERSION = 7
 """Raise when a measurement changes; every part made before is then made again."""
+AT_ONCE = 32
+"""Frames."""
 DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
 """Flags that explain why a source is too short, the likeliest first."""
 
@@ -121,12 +124,16 @@ def clip_starts(low: float, high: float, config: IngestConfig, *, at_end: bool) 
 def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
     exposures: list[FrameExposure] = []
     meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps, settings)
-    looker, before = Looker(), None
-    for picture in stream.pictures():
-        exposures.append(frame_exposure(picture, before))
-        meter.add(picture)
+    looker = Looker()
+    before: SmallPicture | None = None
+
+    def look(picture: Picture) -> None:
         finder.add(picture)
         looker.add(picture)
+
+    for picture in _without_frames(stream.pictures(), look):
+        exposures.append(frame_exposure(picture, before))
+        meter.add(picture)
         before = picture
     heard, times = listened(stream), stream.times
     onsets_s, struck = ([], []) if heard is None else (heard.onsets_s, heard.struck)
@@ -147,6 +154,22 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         looker=looker,
         media=stream.media(),
     )
+
+
+def _without_frames(
+    pictures: Iterable[Picture], look: Callable[[Picture], None]
+) -> Iterator[SmallPicture]:
+    """All of them after `look` has seen each. They come some at a time: between the decoding of two
+    frames all that a measurement needs would be gone from the processor's caches.
+    """
+    waiting: list[SmallPicture] = []
+    for picture in pictures:
+        look(picture)
+        waiting.append(picture.alone())
+        if len(waiting) == AT_ONCE:
+            yield from waiting
+            waiting.clear()
+    yield from waiting
 
 
 def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from avdata.pipeline.measure.borders import border_share, letterbox_share
 from avdata.pipeline.measure.looks import Look, mean_sharpness
-from avdata.pipeline.media.stream import Picture
+from avdata.pipeline.media.stream import SmallPicture
 from avdata.pipeline.record import Media, Source, Technical
 
 BLACK_LUMA = 0.06
@@ -33,7 +33,7 @@ class FrameExposure:
     """
 
 
-def frame_exposure(picture: Picture, before: Picture | None) -> FrameExposure:
+def frame_exposure(picture: SmallPicture, before: SmallPicture | None) -> FrameExposure:
     """Numbers of one frame, luma in 0..1."""
     change = np.inf
     if before is not None:

@@ -14,6 +14,8 @@ from numpy import ndarray
 from avdata.pipeline.media.geometry import quarter_turns, scaled
 from avdata.pipeline.media.hdr import hdr, ordinary_range
 
+ENOUGH_ROWS = 8
+"""Of a block of pixels, evenly spread, to know its mean."""
 FULL_RANGE = 2
 """FFmpeg's number for luma that uses all codes; otherwise 8 bits go from 16 to 235."""
 
@@ -35,16 +37,31 @@ def scaled_luma(frame: av.VideoFrame, height: int, width: int) -> UInt8[ndarray,
 def shrunk(picture: ndarray, height: int, width: int) -> ndarray:
     """A picture of one channel made smaller: means over whole blocks, then between neighbours.
 
-    Exact means over fractions of pixels cost eight times as much and show nothing more.
+    Exact means over fractions of pixels cost eight times as much and show nothing more; nor do
+    more rows of a block than `ENOUGH_ROWS`.
     """
     step = min(picture.shape[0] // height, picture.shape[1] // width)
     if step > 1:
-        tall, wide = picture.shape[0] // step, picture.shape[1] // step
-        whole = picture[: tall * step, : wide * step]
-        picture = cv2.resize(whole, (wide, tall), interpolation=cv2.INTER_AREA)
+        picture = _block_means(picture, step)
     if picture.shape == (height, width):
         return picture
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _block_means(picture: ndarray, step: int) -> ndarray:
+    """Of the whole blocks of step x step pixels."""
+    tall, wide = picture.shape[0] // step, picture.shape[1] // step
+    skip = next(k for k in range(max(1, step // ENOUGH_ROWS), 0, -1) if step % k == 0)
+    picture = picture[skip // 2 : tall * step : skip, : wide * step]
+    rows = step // skip
+    # OpenCV halves many times as fast as it takes larger steps. It rounds halves up, so only once.
+    if rows >= ENOUGH_ROWS and rows % 2 == 0 and step % 2 == 0:
+        picture = _area(picture, picture.shape[0] // 2, picture.shape[1] // 2)
+    return _area(picture, tall, wide)
+
+
+def _area(picture: ndarray, height: int, width: int) -> ndarray:
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _luma_plane(frame: av.VideoFrame) -> ndarray | None:

@@ -87,12 +87,11 @@ class SoundTrack:
             samples = frame.to_ndarray()
             if samples.dtype == np.int32:
                 samples = samples.astype(np.float32) / 2**31
-            if self.channels == 1:
-                if len(samples) == 2:
-                    middle = self._num_kept + samples.shape[1] / 2
-                    start, _ = self._stretches[-1]
-                    self.channel_sums.add(start + middle / self.rate, samples)
-                samples = samples.mean(axis=0, keepdims=True)
+            if self.channels == 1 and len(samples) == 2:
+                middle = self._num_kept + samples.shape[1] / 2
+                start, _ = self._stretches[-1]
+                self.channel_sums.add(start + middle / self.rate, samples)
+                samples = 0.5 * (samples[:1] + samples[1:])  # Numpy's mean costs more.
             self._num_kept += samples.shape[1]
             kept = np.broadcast_to(samples, (self.channels, samples.shape[1]))
             self._stretches[-1][1].append(kept.astype(np.float32, copy=False))

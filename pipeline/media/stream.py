@@ -33,13 +33,24 @@ SMALLEST_SIDE = 12
 """Of that picture: what optical flow needs. Tiny pictures and ribbons are stretched to it."""
 
 
+SOUND_AT_ONCE = 32
+"""Decoded frames of sound that are read together: between two pictures each would find the code and
+the data that it needs gone from the processor's caches."""
+
+
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One frame."""
+class SmallPicture:
+    """What most measurements need of one frame: a few kB, where the frame has megabytes."""
 
     t: float
     small: NDArray[np.uint8]
     """(h / 4, w / 4) luma of analysis size (h, w), upright, 0 black to 255 white."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture(SmallPicture):
+    """One frame."""
+
     frame: av.VideoFrame
     size: tuple[int, int]
     """(h, w) of analysis."""
@@ -49,6 +60,10 @@ class Picture:
         """Of a decoded frame and its analysis size."""
         height, width = (max(SMALLEST_SIDE, side // SMALLER) for side in size)
         return cls(t, scaled_luma(frame, height, width), frame, size)
+
+    def alone(self) -> SmallPicture:
+        """Without its frame, whose memory the decoder wants back."""
+        return SmallPicture(self.t, self.small)
 
     def luma(self) -> NDArray[np.uint8]:
         """(h, w) upright at analysis size; made when asked for, like `rgb`."""
@@ -94,6 +109,7 @@ class SourceStream:
         self._audio = audio if isinstance(audio, av.AudioStream) else None
         self._track = SoundTrack(ANALYSIS_RATE, channels=1)
         self._start = SoundStart(self._audio)
+        self._heard: list[av.AudioFrame] = []
         self._times: list[float] = []
         self._zero: float | None = None
         self._size = (0, 0)
@@ -110,10 +126,12 @@ class SourceStream:
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
         for frame in decoded(self._container, streams, self._count_error, self._start.packet):
             if isinstance(frame, av.AudioFrame):
-                self._start.frame(frame)
-                self._track.add(frame)
+                self._heard.append(frame)
+                if len(self._heard) == SOUND_AT_ONCE:
+                    self._listen()
             else:
                 yield from self._picture(frame)
+        self._listen()
         if self._zero is None:
             raise MediaError("decode", "no_frame_decoded", f"{self._num_errors} packets refused")
 
@@ -181,6 +199,12 @@ class SourceStream:
 
     def _count_error(self) -> None:
         self._num_errors += 1
+
+    def _listen(self) -> None:
+        for frame in self._heard:
+            self._start.frame(frame)
+            self._track.add(frame)
+        self._heard.clear()
 
     def _picture(self, frame: av.VideoFrame) -> Iterator[Picture]:
         last = self._times[-1] if self._times else 0.0
