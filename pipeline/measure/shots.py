@@ -17,19 +17,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
-from scenedetect import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector
 
 from avdata import storage
-from avdata.pipeline.measure.dissolves import MIN_CHANGE, Transition, correlation, dissolves
+from avdata.pipeline.measure.dissolves import Transition, correlation, dissolves
+from avdata.pipeline.measure.proposals import THUMBNAIL, proposed_cuts
 from avdata.pipeline.measure.transnet import TransNet
 from avdata.pipeline.media.stream import Picture
 
-PROPOSED_RATIO = 2.0
-"""A change this many times those around it is looked at; PySceneDetect's own 3 is for a detector
-that decides alone."""
-DETECTOR_FRAMES = 2
-"""By which the detector looks back and ahead."""
 MIN_SHOT_SECONDS = 0.3
 """What is shorter is a flash or a glitch, no shot."""
 SAME_SHOT = 0.6
@@ -42,9 +36,6 @@ EMPTY_STD = 4.0
 """Spread of luma (of 255) under which a thumbnail has no structure."""
 MAX_FADE_SECONDS = 2.0
 """Of one side of a fade."""
-THUMBNAIL = (32, 18)
-AT_ONCE = 1024
-"""Thumbnails that are compared at once: memory does not grow with the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,47 +81,11 @@ class ShotFinder:
         if not self._times:
             return []
         series = _Series(np.array(self._times), np.stack(self._thumbnails))
-        proposed = _proposed(series.thumbnails, self._fps)
+        proposed = proposed_cuts(series.thumbnails, self._fps)
         found = [Transition(cut, cut) for cut in proposed if series.is_cut(cut)]
         found += series.fades(found)
         found += dissolves(series.times, series.thumbnails, SAME_SHOT, found)
         return _spaced(found, series.times)
-
-
-def _proposed(thumbnails: UInt8[ndarray, "n d"], fps: float) -> list[int]:
-    """What PySceneDetect's detector would find in all of them. It answers by the two changes before
-    and after each large enough one, so only those are shown to it, each stretch to a new one.
-    """
-    large = np.flatnonzero(_changes(thumbnails) >= MIN_CHANGE) + 1
-    shown = np.zeros(len(thumbnails), bool)
-    for away in range(-DETECTOR_FRAMES - 1, DETECTOR_FRAMES + 1):
-        shown[(large + away).clip(0, len(thumbnails) - 1)] = True
-    found: list[int] = []
-    for begin, end in np.flatnonzero(np.diff(np.r_[False, shown, False])).reshape(-1, 2).tolist():
-        # Hue is noise in dark pictures, so luma alone decides.
-        detector = AdaptiveDetector(
-            PROPOSED_RATIO,
-            min_scene_len=1,
-            window_width=DETECTOR_FRAMES,
-            min_content_val=MIN_CHANGE,
-            luma_only=True,
-        )
-        for index in range(begin, end):
-            grey = cv2.cvtColor(thumbnails[index].reshape(THUMBNAIL[::-1]), cv2.COLOR_GRAY2BGR)
-            cuts = detector.process_frame(FrameTimecode(index, fps), grey)
-            found.extend(cut.frame_num for cut in cuts)
-    return found
-
-
-def _changes(thumbnails: UInt8[ndarray, "n d"]) -> Float[ndarray, " n-1"]:
-    """Mean difference from one to the next."""
-    found = [
-        np.abs(np.diff(thumbnails[first : first + AT_ONCE + 1].astype(np.int16), axis=0)).mean(
-            axis=1
-        )
-        for first in range(0, len(thumbnails) - 1, AT_ONCE)
-    ]
-    return np.concatenate([np.zeros(0), *found])
 
 
 def shots(

@@ -34,7 +34,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Sourc
 
 T = TypeVar("T")
 
-VERSION = 7
+VERSION = 8
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""

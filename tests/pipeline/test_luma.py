@@ -41,9 +41,13 @@ def test_diffuse_white_of_high_range_is_white_in_ordinary_range() -> None:
         assert scaled_luma(black, 24, 32).mean() == 0
 
 
-@pytest.mark.parametrize("size", [(90, 160), (77, 131), (180, 320), (60, 300)])
-def test_shrinking_keeps_the_mean_and_what_is_where(size: tuple[int, int]) -> None:
-    image = textured(1, 180, 320)[..., 0]
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(90, 160), (77, 131), (180, 320), (60, 300), (7, 12), (22, 40)])
+@pytest.mark.parametrize("larger", [1, 3])
+def test_shrinking_keeps_the_mean_and_what_is_where(
+    larger: int, size: tuple[int, int], kind: type
+) -> None:
+    image = textured(1, 180 * larger, 320 * larger)[..., 0].astype(kind)
     small = shrunk(image, *size)
     assert small.shape == size
     exact = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)

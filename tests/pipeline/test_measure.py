@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from avdata.errors import MediaError
+from avdata.pipeline.measure import source
 from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label
 from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.source import IngestConfig, clip_starts, measure_source
 from avdata.pipeline.measure.technical import frame_exposure, technical
+from avdata.pipeline.media import stream
 from avdata.pipeline.media.stream import Picture
 from avdata.pipeline.record import Clip
 from tests.pipeline.media import (
@@ -248,6 +250,17 @@ def test_silent_is_no_sound_or_none_to_hear(
     (clip,) = measured(tmp_path / "a.mp4", [textured(1)] * 36, sound)
     assert clip.labels.silent == silent
     assert (clip.audio is not None) == heard
+
+
+def test_rows_do_not_depend_on_how_many_frames_are_measured_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    wanted = measured(path, flying(49, 3), Sound(clicks(HITS, 2.0)))
+    for pictures, frames_of_sound in ((1, 1), (7, 3), (49, 1000)):
+        monkeypatch.setattr(source, "AT_ONCE", pictures)
+        monkeypatch.setattr(stream, "SOUND_AT_ONCE", frames_of_sound)
+        assert measure_source(path, "uri", CONFIG) == wanted
 
 
 def test_ids_are_of_the_bytes_and_the_span_not_of_the_name(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from jaxtyping import UInt8
 from numpy import ndarray
+from scenedetect import FrameTimecode
+from scenedetect.detectors import AdaptiveDetector
 
 from avdata.pipeline.measure.dissolves import Transition
+from avdata.pipeline.measure.proposals import PROPOSED_RATIO, proposed_cuts
 from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
 from avdata.pipeline.world.edits import edited
 from tests.pipeline.media import picture, plain, textured, with_square
@@ -125,6 +129,22 @@ def test_edited_videos_are_the_same_every_time() -> None:
 def test_a_network_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.onnx"):
         ShotConfig(transnet=str(tmp_path / "none.onnx"))
+
+
+def test_the_detector_finds_around_large_changes_what_it_finds_in_all() -> None:
+    """Random walks of light, so that large changes lie close together and at both ends."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        jumps = random.choice([0.0, 3.0, 14.0, 16.0, 60.0], 80, p=[0.3, 0.4, 0.1, 0.1, 0.1])
+        levels = np.abs(np.cumsum(jumps * random.choice([-1, 1], 80))) % 200
+        frames = (levels[:, None] + random.integers(0, 9, (80, 32 * 18))).astype(np.uint8)
+        detector = AdaptiveDetector(PROPOSED_RATIO, min_scene_len=1, luma_only=True)
+        wanted = []
+        for index, frame in enumerate(frames):
+            grey = cv2.cvtColor(frame.reshape(18, 32), cv2.COLOR_GRAY2BGR)
+            wanted += detector.process_frame(FrameTimecode(index, float(FPS)), grey)
+        assert proposed_cuts(frames, float(FPS)) == [cut.frame_num for cut in wanted]
+        assert wanted
 
 
 def test_a_network_in_place_of_the_detector(tmp_path: Path) -> None:
