@@ -45,9 +45,9 @@ def test_diffuse_white_of_high_range_is_white_in_ordinary_range() -> None:
 @pytest.mark.parametrize("size", [(90, 160), (77, 131), (180, 320), (60, 300), (7, 12), (22, 40)])
 @pytest.mark.parametrize("larger", [1, 3])
 def test_shrinking_keeps_the_mean_and_what_is_where(
-    larger: int, size: tuple[int, int], kind: type
+    larger: int, size: tuple[int, int], kind: type[np.uint8 | np.uint16]
 ) -> None:
-    image = textured(1, 180 * larger, 320 * larger)[..., 0].astype(kind)
+    image = np.asarray(textured(1, 180 * larger, 320 * larger)[..., 0], kind)
     small = shrunk(image, *size)
     assert small.shape == size
     exact = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
