@@ -47,7 +47,7 @@ def test_diffuse_white_of_high_range_is_white_in_ordinary_range() -> None:
 def test_shrinking_keeps_the_mean_and_what_is_where(
     larger: int, size: tuple[int, int], kind: type[np.uint8 | np.uint16]
 ) -> None:
-    image = np.asarray(textured(1, 180 * larger, 320 * larger)[..., 0], kind)
+    image: np.ndarray = textured(1, 180 * larger, 320 * larger)[..., 0].astype(kind)
     small = shrunk(image, *size)
     assert small.shape == size
     exact = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
