@@ -14,9 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avdata import storage
-from avdata.encoders.captioner import TRANSIENT
+from avdata.encoders import captioner
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.parts import read_tables, write_table
+
+TRANSIENT = (
+    *captioner.TRANSIENT,
+    "media_took_too_long",
+    "media_out_of_memory",
+    "media_killed",
+)
+"""Reasons that may pass, those of a machine that was busy among them."""
 
 
 @dataclass(frozen=True, slots=True)

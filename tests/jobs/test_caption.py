@@ -15,7 +15,9 @@ import pytest
 
 from avdata.encoders.endpoint import Endpoint
 from avdata.errors import RunError, UsageError
-from avdata.jobs.caption import CaptionConfig, CaptionCounts, caption
+from avdata.jobs import caption as job
+from avdata.jobs.caption import CaptionCounts
+from avdata.jobs.caption_config import CaptionConfig
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.pipeline.captions import TemplateCaptions
@@ -30,6 +32,10 @@ TONES = [400 + 300 * k for k in range(5)]
 KEEP_ALL = 'name: all\nrules:\n  uncaptioned: caption_failure != ""\n'
 
 
+def caption(root: Path, config: CaptionConfig) -> CaptionCounts:
+    return job.caption(root, config, Engine(inline=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     url: str
@@ -41,7 +47,7 @@ class Server:
 
     def config(self, mood: str, **settings: object) -> CaptionConfig:
         one = self.endpoint(mood, **settings)
-        return CaptionConfig(video=one, audio=one, frames=2, longer_side=64, threads=3)
+        return CaptionConfig(video=one, audio=one, frames=2, longer_side=64, threads=2)
 
     def requests(self) -> list[str]:
         if not self.log.exists():
