@@ -82,7 +82,8 @@ class OpenMultimodalLM:
         settings = self._model.generation_config
         settings.do_sample, settings.num_beams = False, 1
         settings.temperature = settings.top_p = settings.top_k = None
-        self._ends = _token_ids(settings.eos_token_id)
+        settings.eos_token_id = _ends(settings.eos_token_id, self._processor, self._folder)
+        self._ends = torch.tensor(settings.eos_token_id)
         self._waiting = deque[tuple[Question, Future[Answer]]]()
         self._turn = threading.Lock()
 
@@ -189,6 +190,10 @@ def _processor(folder: Path) -> Model:
     return processor
 
 
-def _token_ids(which: int | list[int] | None) -> Tensor:
-    ids = which if isinstance(which, list) else [] if which is None else [which]
-    return torch.tensor(ids, dtype=torch.long)
+def _ends(which: int | list[int] | None, processor: Model, folder: Path) -> list[int]:
+    """Tokens that end an answer, the model's and the tokenizer's."""
+    ids = which if isinstance(which, list) else [which]
+    found = {one for one in (*ids, processor.tokenizer.eos_token_id) if one is not None}
+    if not found:
+        raise UsageError(f"{folder}: says of no token that it ends an answer; fetch it again")
+    return sorted(found)

@@ -136,6 +136,7 @@ def omni(folder: Path, seed: int = 0) -> Model:
         chat_template=TEMPLATE,
     )
     model = saved(transformers.Qwen2_5OmniForConditionalGeneration(config), processor, folder)
+    model.thinker.generation_config = model.generation_config
     file = folder / "model.safetensors"
     spoken = {"talker.model.norm.weight": torch.ones(3), "token2wav.bias": torch.ones(3)}
     save_file(load_file(file) | spoken, file, {"format": "pt"})
