@@ -7,7 +7,7 @@ those before an error, too.
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, RunError
 from avdata.jobs.caption_config import Asked, CaptionConfig
 from avdata.jobs.device import on_gpu
-from avdata.jobs.engine import Engine, stream
+from avdata.jobs.engine import Engine, joined_ray, stream
 from avdata.pipeline.caption_answers import AnswerRow, Answers
 from avdata.pipeline.caption_text import Role, cleaned
 from avdata.pipeline.manifest import Manifest
@@ -120,42 +120,45 @@ class AskAbout:
             )
 
 
-def ask(
-    root: Path,
-    clips: list[Clip],
-    role: Role,
-    who: Asked,
-    config: CaptionConfig,
-    engine: Engine,
-) -> tuple[dict[str, AnswerRow], int]:
-    """What is known of these clips once those without a lasting answer were asked about, and how
-    many these were.
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One run of `avdata caption`; `held` keeps a Ray that was started for all its questions."""
 
-    RunError when a captioner fails again and again; what it had answered is kept.
-    """
-    ingest = ingested(Manifest(root)).fingerprint
-    store = Answers(root, config.fingerprint(role, who, ingest))
-    before = store.read()
-    todo = [
-        clip.clip_id
-        for clip in clips
-        if clip.clip_id not in before or before[clip.clip_id].may_pass
-    ]
-    if not todo:
-        return before, 0
-    size = max(BATCH, ROUNDS * config.threads)
-    items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
-    engine, gpu = _engine(who, config.device, engine)
-    answers = stream(engine, partial(AskAbout, role, who, config, store), items, on_gpu=gpu)
-    with (
-        progress(f"{role} captions", len(clips), len(clips) - len(todo)) as advance,
-        closing(answers),
-    ):
-        for answer in answers:
-            advance(by=answer["answered"])
-            if answer["spent"]:
-                break
-    return store.read(), len(todo)
+    root: Path
+    config: CaptionConfig
+    engine: Engine
+    held: ExitStack
+
+    def about(self, clips: list[Clip], role: Role, who: Asked) -> tuple[dict[str, AnswerRow], int]:
+        """What is known of these clips once those without a lasting answer were asked about, and
+        how many these were.
+
+        RunError when a captioner fails again and again; what it had answered is kept.
+        """
+        ingest = ingested(Manifest(self.root)).fingerprint
+        store = Answers(self.root, self.config.fingerprint(role, who, ingest))
+        before = store.read()
+        todo = [
+            clip.clip_id
+            for clip in clips
+            if clip.clip_id not in before or before[clip.clip_id].may_pass
+        ]
+        if not todo:
+            return before, 0
+        size = max(BATCH, ROUNDS * self.config.threads)
+        items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
+        work = partial(AskAbout, role, who, self.config, store)
+        if not self.engine.inline:
+            self.held.enter_context(joined_ray(self.engine))
+        engine, gpu = _workers(who, self.config.device, self.engine)
+        answers = stream(engine, work, items, on_gpu=gpu)
+        shown = progress(f"{role} captions", len(clips), len(clips) - len(todo))
+        with shown as advance, closing(answers):
+            for answer in answers:
+                advance(by=answer["answered"])
+                if answer["spent"]:
+                    break
+        return store.read(), len(todo)
 
 
 def ingested(manifest: Manifest) -> IngestConfig:
@@ -164,7 +167,7 @@ def ingested(manifest: Manifest) -> IngestConfig:
     return configuration.from_plain(IngestConfig, manifest.settings(), where)
 
 
-def _engine(who: Asked, device: str, engine: Engine) -> tuple[Engine, bool | None]:
+def _workers(who: Asked, device: str, engine: Engine) -> tuple[Engine, bool | None]:
     """How many workers, and whether on GPUs.
 
     One where nothing else is said and there is no GPU: its threads keep an endpoint busy, and a

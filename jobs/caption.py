@@ -7,13 +7,14 @@ has captions when both are there; one that was refused either is dropped by the 
 """
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from avdata import storage
 from avdata.encoders.captioner import Answer
-from avdata.jobs.ask import ask
-from avdata.jobs.caption_config import CaptionConfig, Source
+from avdata.jobs.ask import Asking
+from avdata.jobs.caption_config import Asked, CaptionConfig, Source
 from avdata.jobs.engine import Engine
 from avdata.pipeline.caption_answers import AnswerRow
 from avdata.pipeline.caption_text import Role
@@ -43,11 +44,13 @@ def caption(
 
     RunError when a captioner fails again and again; what it had answered is kept.
     """
-    config, manifest, engine = config or CaptionConfig(), Manifest(root), engine or Engine()
+    config, manifest = config or CaptionConfig(), Manifest(root)
     clips = require_captionable(manifest)
-    video, asked_video = _answers(root, clips, "video", config, engine)
-    audio, asked_audio = _answers(root, clips, "audio", config, engine)
-    joint, asked_joint = _joint(root, clips, config, engine)
+    with ExitStack() as held:
+        asking = Asking(root, config, engine or Engine(), held)
+        video, asked_video = _answers(asking, clips, "video", config.video)
+        audio, asked_audio = _answers(asking, clips, "audio", config.audio)
+        joint, asked_joint = _joint(asking, clips)
     about = _about(config)
     rows = [
         _row(clip.clip_id, seen, heard, about, both)
@@ -84,34 +87,30 @@ def _row(
 
 
 def _answers(
-    root: Path, clips: list[Clip], role: Role, config: CaptionConfig, engine: Engine
+    asking: Asking, clips: list[Clip], role: Role, who: TemplateCaptions | Asked
 ) -> tuple[list[Answer], int]:
     """One answer a clip, in their order, and how many questions this took."""
-    who = config.video if role == "video" else config.audio
     if isinstance(who, TemplateCaptions):
         return [Answer(getattr(template_captions(clip), role)) for clip in clips], 0
-    silent = set() if role == "video" else {clip.clip_id for clip in clips if _is_silent(clip)}
-    asking = [clip for clip in clips if clip.clip_id not in silent]
-    found, asked = ask(root, asking, role, who, config, engine)
-    given = [Answer(SILENCE) if one.clip_id in silent else _answer(one, found) for one in clips]
+    silent = [role == "audio" and _is_silent(clip) for clip in clips]
+    wanted = [clip for clip, nothing in zip(clips, silent, strict=True) if not nothing]
+    found, asked = asking.about(wanted, role, who)
+    given = [
+        Answer(SILENCE) if nothing else _answer(clip, found)
+        for clip, nothing in zip(clips, silent, strict=True)
+    ]
     return given, asked
 
 
-def _joint(
-    root: Path, clips: list[Clip], config: CaptionConfig, engine: Engine
-) -> tuple[list[JointCaption | None], int]:
+def _joint(asking: Asking, clips: list[Clip]) -> tuple[list[JointCaption | None], int]:
     """As `_answers`; None where there is nothing to hear, or nobody to ask."""
-    if config.joint is None:
+    who = asking.config.joint
+    if who is None:
         return [None] * len(clips), 0
-    asking = [clip for clip in clips if not _is_silent(clip)]
-    found, asked = ask(root, asking, "joint", config.joint, config, engine)
-    about = config.joint.name, config.prompt("joint").digest
-    captions: list[JointCaption | None] = []
-    for clip in clips:
-        one = _answer(clip, found)
-        silent = _is_silent(clip)
-        captions.append(None if silent else JointCaption(one.text, one.reason, *about))
-    return captions, asked
+    found, asked = asking.about([one for one in clips if not _is_silent(one)], "joint", who)
+    about = who.name, asking.config.prompt("joint").digest
+    answers = [None if _is_silent(clip) else _answer(clip, found) for clip in clips]
+    return [JointCaption(one.text, one.reason, *about) if one else None for one in answers], asked
 
 
 def _answer(clip: Clip, found: dict[str, AnswerRow]) -> Answer:

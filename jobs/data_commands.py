@@ -117,7 +117,8 @@ def semantics(
     workers: Workers = None,
 ) -> None:
     """Embeddings, caption scores and tags of the kept clips, by CLIP and CLAP."""
-    from avdata.jobs.semantics import SemanticsConfig, semantics
+    from avdata.jobs.semantics import semantics
+    from avdata.jobs.semantics_config import SemanticsConfig
 
     resolved = options.load(SemanticsConfig, config, settings)
     counts = semantics(directory, resolved, Engine(inline, address, workers))

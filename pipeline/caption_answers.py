@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 from avdata import storage
 from avdata.encoders import captioner
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
+from avdata.pipeline.media.child import PASSING
 from avdata.pipeline.parts import read_tables, write_table
 
 TRANSIENT = (
     *captioner.TRANSIENT,
-    "media_took_too_long",
-    "media_out_of_memory",
-    "media_killed",
+    *(f"media_{reason}" for reason in PASSING),
 )
 """Reasons that may pass, those of a machine that was busy among them."""
 

@@ -86,7 +86,7 @@ def llava(folder: Path, seed: int = 0) -> Model:
 def qwen2_audio(folder: Path, seed: int = 0) -> Model:
     """Reads sounds."""
     torch.manual_seed(seed)
-    heard = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2}
+    heard: dict[str, Any] = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2}
     heard |= {"encoder_ffn_dim": 16, "num_mel_bins": 80, "initializer_range": 0.5}
     text = {name: value for name, value in TEXT.items() if name != "pad_token_id"}
     config = transformers.Qwen2AudioConfig(
@@ -106,9 +106,14 @@ def qwen2_audio(folder: Path, seed: int = 0) -> Model:
 def omni(folder: Path, seed: int = 0) -> Model:
     """Reads pictures and sounds; as it is published, with weights of what speaks beside it."""
     torch.manual_seed(seed)
-    heard = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "num_mel_bins": 80}
+    heard: dict[str, Any] = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "num_mel_bins": 80,
+    }
     heard |= {"encoder_ffn_dim": 16, "output_dim": 32, "n_window": 50}
-    seen = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16}
+    seen: dict[str, Any] = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16}
     seen |= {"out_hidden_size": 32, "fullatt_block_indexes": [0]}
     text: dict[str, Any] = {**TEXT}
     text["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3]}

@@ -13,10 +13,12 @@ from avdata.encoders.clip import OpenClip
 from avdata.errors import RunError, UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
-from avdata.jobs.semantics import SemanticsConfig, require_own, semantics
+from avdata.jobs.semantics import semantics
+from avdata.jobs.semantics_config import SemanticsConfig
 from avdata.pipeline import semantics as numbers
 from avdata.pipeline.captions import template_captions
 from avdata.pipeline.manifest import CaptionRow, Manifest
+from avdata.pipeline.meaning import require_own
 from avdata.pipeline.record import Captions
 from avdata.pipeline.semantics import load_classes
 from tests.encoders.embedders import clap_model, open_clip_model
