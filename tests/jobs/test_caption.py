@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from avdata.encoders.endpoint import Endpoint
+from avdata.encoders.multimodal_lm import MultimodalLM
 from avdata.errors import RunError, UsageError
 from avdata.jobs import caption as job
 from avdata.jobs.caption import CaptionCounts
@@ -25,6 +26,7 @@ from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.record import Clip
 from avdata.pipeline.shards.decoders import DecodeLimits
+from tests.encoders.captioners import qwen2_audio
 from tests.jobs.films import run
 from tests.pipeline.media import RATE, Sound, times_at, write_movie
 
@@ -245,11 +247,18 @@ def test_without_a_joint_caption_a_clip_is_kept_and_says_why(
     assert [(one.text, one.reason) for one in joint] == [(None, "empty")] * 4
 
 
-def test_workers_of_ray_ask_as_this_process_does(manifest: Manifest, server: Server) -> None:
-    counts = job.caption(manifest.root, server.config("good"), Engine(workers=2))
-    assert counts == CaptionCounts(captioned=5, failed={}, asked=9)
-    assert_own_captions(manifest.clips("keep"))
-    assert sorted(Counter(server.requests()).values()) == [1] * 9
+def test_workers_of_ray_ask_as_this_process_does(
+    manifest: Manifest, server: Server, tmp_path: Path
+) -> None:
+    qwen2_audio(tmp_path / "model")
+    model = MultimodalLM(str(tmp_path / "model"))
+    config = replace(server.config("good"), audio=model, device="cpu")
+    counts = job.caption(manifest.root, config, Engine(workers=1))
+    assert sorted(Counter(server.requests()).values()) == [1] * 5
+    here = manifest.table()
+    shutil.rmtree(manifest.root / "captions")
+    assert caption(manifest.root, config) == counts
+    assert manifest.table().equals(here)
 
 
 def test_a_clip_that_cannot_be_read_costs_itself_and_is_tried_again(

@@ -45,11 +45,11 @@ def captions(films: Manifest) -> dict[str, Captions | str | None]:
     return {clip.clip_id: clip.captions or clip.caption_failure for clip in films.clips()}
 
 
-def test_every_clip_ends_with_its_captions_or_a_reason_on_ray_as_here(
+def test_every_clip_ends_with_its_captions_or_a_reason(
     films: Manifest, config: CaptionConfig
 ) -> None:
     before = captions(films)
-    counts = caption(films.root, config, Engine(workers=1))
+    counts = caption(films.root, config, INLINE)
     found = captions(films)
     assert counts.asked == 3 * len(found)
     assert found.keys() == before.keys()
