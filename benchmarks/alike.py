@@ -1,4 +1,5 @@
-"""Zero-shot tags and clips that mean the same, at a million embeddings: time, memory, recall.
+"""Zero-shot tags, agreement of picture and sound, and clips that mean the same, at a million
+embeddings: time, memory, recall.
 
     python benchmarks/alike.py --count 1000000 --width 512
 
@@ -16,7 +17,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from avdata.pipeline.alike import alike
-from avdata.pipeline.semantics import nearest
+from avdata.pipeline.semantics import agreement, chances, nearest
 
 THRESHOLD = 0.95
 BLOCK = 50_000
@@ -79,6 +80,13 @@ def main() -> None:
     began = time.perf_counter()
     tags = nearest(rows.astype(np.float32), classes, names, 3)
     sys.stdout.write(f"tags: {len(tags)} in {time.perf_counter() - began:.0f} s" + "\n")
+    began = time.perf_counter()
+    for first in range(0, given.count, BLOCK):
+        some = rows[first : first + BLOCK].astype(np.float32)
+        agreement(chances(some, classes, 100.0), chances(some[::-1], classes, 20.0))
+    sys.stdout.write(f"agreement: {time.perf_counter() - began:.0f} s" + "\n")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(f"peak memory of all {peak / 2**20:.2f} GiB" + "\n")
 
 
 if __name__ == "__main__":

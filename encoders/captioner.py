@@ -1,7 +1,8 @@
 """What a captioner is: a model that is asked one thing about one clip.
 
 A clip's picture and sound are asked about apart (arXiv 2512.02457 section 3.1), so a question
-carries frames or samples and never both: a caption of the sound cannot tell what was only seen.
+carries frames or samples: a caption of the sound cannot tell what was only seen. Only the question
+for a joint caption carries both.
 """
 
 from dataclasses import dataclass

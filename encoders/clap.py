@@ -83,6 +83,11 @@ class OpenClap:
         """Of the checkpoint."""
         return self._spec
 
+    @property
+    def scale(self) -> float:
+        """See `ImageText.scale`."""
+        return float(self._model.logit_scale_a.float().exp())
+
     @torch.no_grad()
     def sounds(self, samples: Float[Tensor, "b m"]) -> Float[Tensor, "b d"]:
         """See `AudioText.sounds`."""

@@ -72,12 +72,17 @@ class OpenedClip:
         """Of the checkpoint."""
         return self._spec
 
+    @property
+    def scale(self) -> float:
+        """See `ImageText.scale`."""
+        return float(self._model.logit_scale.float().exp())
+
     @torch.no_grad()
-    def images(self, frames: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b d"]:
+    def images(self, frames: list[UInt8[Tensor, "_ _ 3"]]) -> Float[Tensor, "b d"]:
         """See `ImageText.images`."""
         from PIL import Image
 
-        pictures = [self._transform(Image.fromarray(one.numpy())) for one in frames.cpu()]
+        pictures = [self._transform(Image.fromarray(one.cpu().numpy())) for one in frames]
         batch = torch.stack(pictures).to(self._device, self._dtype)
         return _unit(self._model.encode_image(batch))
 

@@ -28,7 +28,11 @@ class ImageText(Protocol):
     def spec(self) -> EmbeddingSpec:
         """What it is."""
 
-    def images(self, frames: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b d"]:
+    @property
+    def scale(self) -> float:
+        """By which the model multiplies cosines before a softmax over texts, as it was trained."""
+
+    def images(self, frames: list[UInt8[Tensor, "_ _ 3"]]) -> Float[Tensor, "b d"]:
         """Of single frames of any size, scaled and cropped as the model was trained."""
 
     def texts(self, texts: list[str]) -> Float[Tensor, "b d"]:
@@ -44,6 +48,10 @@ class AudioText(Protocol):
     @property
     def spec(self) -> EmbeddingSpec:
         """What it is."""
+
+    @property
+    def scale(self) -> float:
+        """As `ImageText.scale`."""
 
     def sounds(self, samples: Float[Tensor, "b m"]) -> Float[Tensor, "b d"]:
         """Of one channel in -1..1 at `sample_rate`; of more than ten seconds the middle ten."""

@@ -1,6 +1,7 @@
 """A captioner behind an OpenAI-compatible endpoint: vLLM, SGLang, or a service.
 
-Frames go as JPEG images, sound as one WAV file (`input_audio`), in POST URL/chat/completions.
+Frames go as JPEG images, sound as one WAV file (`input_audio`), each a part of its own also where
+both are asked about together, in POST URL/chat/completions.
 Retries wait longer each time, by chance, or as long as Retry-After says, and a 429 holds all
 threads back. The request's id travels as X-Request-Id; vLLM and proxies send it back.
 """

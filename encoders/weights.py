@@ -19,8 +19,8 @@ from avdata import storage
 from avdata.errors import UsageError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-SUFFIXES = ("json", "safetensors", "model")
-"""Of what is fetched from the hub: settings, weights, SentencePiece vocabularies."""
+SUFFIXES = ("json", "safetensors", "model", "txt", "jinja")
+"""Of what is fetched from the hub: settings, weights, vocabularies, chat templates."""
 Model = Any
 """Of a library that is not typed."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -73,12 +73,26 @@ def select(directory: Manifest, policy: PolicyFile = None, as_json: Json = False
 
 
 def caption(
-    directory: Manifest, config: Config = None, settings: Set = None, as_json: Json = False
+    directory: Manifest,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Default: one, or one a GPU.")
+    ] = None,
 ) -> None:
-    """Two captions for every kept clip: templates, or by a model behind an endpoint."""
-    from avdata.jobs.caption import CaptionConfig, caption
+    """Captions for every kept clip: templates, or by models behind an endpoint or in-process.
 
-    counts = caption(directory, options.load(CaptionConfig, config, settings))
+    Example: avdata caption DIR --set video.kind=endpoint --set video.url=http://gpu1:8000/v1
+    --set video.model=Qwen/Qwen2.5-VL-7B-Instruct
+    """
+    from avdata.jobs.caption import caption
+    from avdata.jobs.caption_config import CaptionConfig
+
+    resolved = options.load(CaptionConfig, config, settings)
+    counts = caption(directory, resolved, Engine(inline, address, workers))
     result = Result(as_json)
     result.line(f"captions: {counts.captioned} clips")
     for reason, count in counts.failed.items():
@@ -103,7 +117,8 @@ def semantics(
     workers: Workers = None,
 ) -> None:
     """Embeddings, caption scores and tags of the kept clips, by CLIP and CLAP."""
-    from avdata.jobs.semantics import SemanticsConfig, semantics
+    from avdata.jobs.semantics import semantics
+    from avdata.jobs.semantics_config import SemanticsConfig
 
     resolved = options.load(SemanticsConfig, config, settings)
     counts = semantics(directory, resolved, Engine(inline, address, workers))

@@ -15,9 +15,10 @@ import torch
 from avdata import config as configuration
 from avdata import storage
 from avdata.encoders.choice import EncodersConfig
-from avdata.encoders.device import kind, usable
+from avdata.encoders.device import usable
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import MediaError, UsageError
+from avdata.jobs.device import on_gpu
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
@@ -191,7 +192,7 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     manifest = Manifest(root)
     storage.require_ours(out, ("encode.json", "dataset.json"), "shards")
     engine = engine or Engine()
-    on_gpu = _on_gpu(config.device, engine)
+    gpu = on_gpu(config.device, engine)
     kept = require_kept(manifest)
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
@@ -205,20 +206,11 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     if todo:
         work = partial(EncodeShard, root, out, config)
         items = ({"shard": plan.name} for plan in todo)
-        answers = stream(engine, work, items, on_gpu=on_gpu)
+        answers = stream(engine, work, items, on_gpu=gpu)
         _follow(out, answers, todo, len(plans), config.max_failed_share)
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
     write_dataset(out, specs, plans, provenance, config.max_failed_share)
     return open_dataset(out)
-
-
-def _on_gpu(device: str, engine: Engine) -> bool | None:
-    """Whether workers need GPUs; None where the cluster is to say, which may have other devices
-    than this machine. Each worker looks for its own.
-    """
-    if engine.address is None or engine.inline:
-        return usable(device).type == "cuda"
-    return {"cpu": False, "cuda": True, "auto": None}[kind(device)]
 
 
 def _follow(

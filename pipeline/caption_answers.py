@@ -14,9 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avdata import storage
-from avdata.encoders.captioner import TRANSIENT
+from avdata.encoders import captioner
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
+from avdata.pipeline.media.child import PASSING
 from avdata.pipeline.parts import read_tables, write_table
+
+TRANSIENT = (
+    *captioner.TRANSIENT,
+    *(f"media_{reason}" for reason in PASSING),
+)
+"""Reasons that may pass, those of a machine that was busy among them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from avdata import storage
 from avdata.encoders.captioner import Answer
 from avdata.errors import UsageError
 
-Role = Literal["video", "audio"]
-ROLES: tuple[Role, ...] = ("video", "audio")
+Role = Literal["video", "audio", "joint"]
+ROLES: tuple[Role, ...] = ("video", "audio", "joint")
 MAX_CHARACTERS = 1200
 """Of a caption; the text encoders take 512 tokens of the picture's and 64 of the sound's."""
 PROMPTS = Path(__file__).parent / "prompts"
 THOUGHT = re.compile(r"<(think|thinking|thought)>.*?(</\1>|\Z)", re.DOTALL)
-LABEL = re.compile(r"^(the )?((video|audio|sound|final) )?(caption|description|answer) ?: ", re.I)
+LABEL = re.compile(
+    r"^(the )?((video|audio|sound|joint|final) )?(caption|description|answer) ?: ", re.I
+)
 REFUSAL = re.compile(
     r"^(i'?m (very )?sorry|sorry,|i apologi[sz]e|i (can ?not|can't|am unable|'?m unable|am not able"
     r"|'?m not able|won't)\b|as an ai\b|unfortunately, i\b"

@@ -3,7 +3,7 @@
     DIR/embeddings/MEDIUM-FINGERPRINT/DIGEST.parquet     clip_id, embedding (float16), reason
 
 FINGERPRINT is that of the model and of what it was shown. A clip that could not be decoded has a
-reason and no embedding.
+reason and no embedding; where the reason may pass, it is decoded again by the next run.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from avdata import storage
+from avdata.pipeline.media.child import PASSING
 from avdata.pipeline.parts import read_tables, write_table
 from avdata.pipeline.semantics import Medium
 
@@ -62,7 +63,9 @@ class Embeddings:
 
     def known(self) -> pa.Array:
         """Clips that need not be looked at again."""
-        return self._table()["clip_id"].combine_chunks()
+        table = self._table()
+        passing = pc.is_in(table["reason"], value_set=pa.array(PASSING))
+        return table["clip_id"].filter(pc.invert(passing)).combine_chunks()
 
     def read(self, clip_ids: list[str]) -> tuple[list[int], Float32[ndarray, "n d"]]:
         """Which of these clips have an embedding, as places in the list, and those of unit norm."""

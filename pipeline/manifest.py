@@ -252,7 +252,7 @@ class Manifest:
         if file.exists():
             rows = pq.read_table(file)
             if rows.schema.metadata.get(SETTINGS) == made_from.encode():
-                return rows
+                return rows.cast(arrow_schema(row))  # Of an older version: new columns are null.
         return arrow_schema(row).empty_table()  # Or made from something else.
 
 

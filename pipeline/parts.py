@@ -86,9 +86,15 @@ def read_tables(files: list[Path], schema: pa.Schema) -> pa.Table:
     """Many small files as one table in few chunks, in the order given."""
     tables = [schema.empty_table()]
     for first in range(0, len(files), FILES_AT_ONCE):
-        some = [pq.ParquetFile(file).read() for file in files[first : first + FILES_AT_ONCE]]
+        some = [_read(file, schema) for file in files[first : first + FILES_AT_ONCE]]
         tables.append(pa.concat_tables(some).combine_chunks())
     return pa.concat_tables(tables)
+
+
+def _read(file: Path, schema: pa.Schema) -> pa.Table:
+    """Columns that were added since it was written are null."""
+    table = pq.ParquetFile(file).read()
+    return table if table.schema.equals(schema) else table.cast(schema)
 
 
 def write_table(table: pa.Table, file: Path) -> None:

@@ -182,6 +182,17 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
+class JointCaption:
+    """What a model said of picture and sound together; it was asked for on top of the two."""
+
+    text: str | None
+    reason: str | None
+    """Why there is no text, such as `refused`; no clip is dropped for want of it."""
+    model: str
+    prompt_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Captions:
     """Two captions a clip: what is seen, what is heard (arXiv 2512.02457)."""
 
@@ -189,22 +200,35 @@ class Captions:
     audio: str
     model: str
     prompt_digest: str
+    """Of the two prompts; both fields are about `video` and `audio` alone."""
+    joint: JointCaption | None = None
+    """None where none was asked for, and for clips without sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Semantics:
-    """What open-clip and CLAP make of a clip; scores are cosines, None where there is no model."""
+    """What open-clip and CLAP make of a clip; None where there is no model, and where what there is
+    cannot tell.
+    """
 
     image_text: float | None
-    """The clip's mean frame with its video caption."""
+    """Cosine of the clip's mean frame with its video caption."""
     audio_text: float | None
-    """Its sound with its audio caption."""
+    """Cosine of its sound with its audio caption."""
+    audio_visual: float | None
+    """0..1: how alike the classes of picture and sound are, see `pipeline.semantics.agreement`."""
     picture_tags: list[str] | None
     """The nearest classes of a list, the nearest first."""
     sound_tags: list[str] | None
     picture_group: str | None
     """The smallest clip_id of all whose pictures mean the same; None for one alone."""
     sound_group: str | None
+    coupling: str | None
+    """tight or loose: the paper's list that the nearest class of the sound is in."""
+    music_bed: bool | None
+    """A hint: music that nothing in the picture makes, see `pipeline.provenance`."""
+    voice_over: bool | None
+    """A hint: speech of somebody who is not in the picture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,25 @@ def require_kept(manifest: Manifest) -> list[Clip]:
 
 
 def require_captionable(manifest: Manifest) -> list[Clip]:
-    """The clips that the policy would keep if all had captions; YieldCollapsed without any."""
+    """The clips that the policy would keep if all had captions and nothing were known of their
+    meaning, which captions decide; YieldCollapsed without any.
+    """
+    return _kept_without(manifest, "caption_failure", "semantics")
+
+
+def require_meaningful(manifest: Manifest) -> list[Clip]:
+    """The clips that the policy would keep if nothing were known of their meaning, so that a rule
+    about it does not decide what it is asked of; YieldCollapsed without any.
+    """
+    return _kept_without(manifest, "semantics")
+
+
+def _kept_without(manifest: Manifest, *columns: str) -> list[Clip]:
     clips = manifest.table()
-    at = clips.schema.get_field_index("caption_failure")
-    clips = clips.set_column(at, clips.schema.field(at), pa.nulls(len(clips), pa.string()))
+    for name in columns:
+        at = clips.schema.get_field_index(name)
+        field = clips.schema.field(at)
+        clips = clips.set_column(at, field, pa.nulls(len(clips), field.type))
     clips = decide(clips, load_policy(manifest.root / "policy.yaml"))
     kept = clips.filter(pc.equal(clips["status"], "keep"))
     return from_table(Clip, kept) if len(kept) else require_kept(manifest)

@@ -74,6 +74,30 @@ def nearest(
     return tags
 
 
+def chances(
+    media: Embeddings, classes: Float32[ndarray, "k d"], scale: float
+) -> Float32[ndarray, "n k"]:
+    """Of each class for each clip: the softmax of cosines times `scale`, as CLIP has it (Radford
+    et al. 2021, section 3.1).
+    """
+    found: Float32[ndarray, "n k"] = media @ classes.T
+    found *= scale
+    found -= found.max(axis=1, keepdims=True)
+    np.exp(found, out=found)
+    found /= found.sum(axis=1, keepdims=True)
+    return found
+
+
+def agreement(
+    one: Float32[ndarray, "n k"], other: Float32[ndarray, "n k"]
+) -> Float32[ndarray, " n"]:
+    """Bhattacharyya coefficient of two distributions over the same classes, the sum of the roots
+    of their products: 1 where they are the same, 0 where no class is possible in both.
+    """
+    found: Float32[ndarray, " n"] = np.einsum("nk,nk->n", np.sqrt(one), np.sqrt(other))
+    return found.clip(0, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """A block of clips whose captions do not belong to them."""

@@ -24,6 +24,8 @@ from avdata.errors import MediaError, RunError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PASSING = ("took_too_long", "out_of_memory", "killed")
+"""Reasons that may be the machine's and not the file's: what failed so is tried again."""
 START_SECONDS = 120.0
 SECONDS_WITHOUT_PARENT = 60
 

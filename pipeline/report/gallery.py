@@ -99,9 +99,11 @@ def _badges(clip: Clip) -> Markup:
 def _captions(clip: Clip) -> Markup:
     if clip.captions is None:
         return elements.note("No captions.")
-    return Markup(
-        '<dl class="captions"><dt>Seen</dt><dd>{}</dd><dt>Heard</dt><dd>{}</dd></dl>'
-    ).format(clip.captions.video, clip.captions.audio)
+    pairs = [("Seen", clip.captions.video), ("Heard", clip.captions.audio)]
+    if clip.captions.joint is not None and clip.captions.joint.text is not None:
+        pairs.append(("Both", clip.captions.joint.text))
+    listed = elements.joined(Markup("<dt>{}</dt><dd>{}</dd>").format(*pair) for pair in pairs)
+    return Markup('<dl class="captions">{}</dl>').format(listed)
 
 
 def _media(clip: Clip) -> Markup:

@@ -22,7 +22,7 @@ def facts(clip: Clip, shape: ClipShape) -> dict[str, Any]:
         "subsets": subsets(clip, shape),
         "start_s": clip.start_s,
         "end_s": _end_s(clip, shape),
-        "captions": dataclasses.asdict(clip.captions) if clip.captions else None,
+        "captions": _captions(clip),
         "labels": dataclasses.asdict(_labels(clip, shape)),
         "events": [dataclasses.asdict(event) for event in _events(clip, shape)],
     }
@@ -36,10 +36,25 @@ def groups(clip: Clip) -> list[str]:
 
 
 def subsets(clip: Clip, shape: ClipShape) -> list[str]:
-    """Names of the subsets a sample belongs to."""
+    """Names of the subsets a sample belongs to; those of the paper's lists where it has tags."""
     labels = _labels(clip, shape)
-    member = {"contact": labels.contact, "large_motion": labels.motion == "large"}
+    coupling = clip.semantics.coupling if clip.semantics else None
+    member = {
+        "contact": labels.contact,
+        "large_motion": labels.motion == "large",
+        "av_tight": coupling == "tight",
+        "av_loose": coupling == "loose",
+    }
     return [name for name, inside in member.items() if inside]
+
+
+def _captions(clip: Clip) -> dict[str, Any] | None:
+    """A joint one as its words alone, where there are any."""
+    if clip.captions is None:
+        return None
+    plain = dataclasses.asdict(clip.captions)
+    joint = plain.pop("joint")
+    return plain if joint is None or joint["text"] is None else {**plain, "joint": joint["text"]}
 
 
 def _end_s(clip: Clip, shape: ClipShape) -> float:

@@ -17,7 +17,7 @@ from avdata.errors import UsageError
 from tests.encoders.embedders import clap_model, open_clip_model
 
 CPU = torch.device("cpu")
-Items = torch.Tensor | list[str]
+Items = torch.Tensor | list[torch.Tensor] | list[str]
 Embed = Callable[..., torch.Tensor]
 TEXTS = ["a ball", "a dog barks", "rain"]
 # What the libraries warn of while they are imported.
@@ -63,7 +63,7 @@ def test_clip_gives_what_open_clip_gives(clip: tuple[Path, Any]) -> None:
     folder, model = clip
     embedder = OpenClip(str(folder)).open(CPU)
     assert isinstance(embedder, ImageText)
-    pictures = assert_unit_and_alone(embedder.images, frames(), 16)
+    pictures = assert_unit_and_alone(embedder.images, list(frames()), 16)
     texts = assert_unit_and_alone(embedder.texts, TEXTS, 16)
     library: Any = importlib.import_module("open_clip")
     transform = library.image_transform(

@@ -28,18 +28,27 @@ SEEN: dict[str, int] = {}
 def described(content: list[dict[str, Any]]) -> tuple[str, str]:
     images = [one["image_url"]["url"] for one in content if one["type"] == "image_url"]
     sounds = [one["input_audio"]["data"] for one in content if one["type"] == "input_audio"]
-    assert bool(images) != bool(sounds), "picture and sound are asked about apart"
     assert sum(one["type"] == "text" for one in content) == 1
-    if images:
-        data = np.frombuffer(base64.b64decode(images[0].partition(",")[2]), np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert picture is not None
-        blue, green, red = picture.mean(axis=(0, 1))
-        return "video", f"a picture of {red / 10:.0f} {green / 10:.0f} {blue / 10:.0f}"
+    seen = _seen(images) if images else ""
+    heard = _heard(sounds) if sounds else ""
+    if images and sounds:
+        return "joint", f"{seen} with {heard}"
+    return ("video", seen) if images else ("audio", heard)
+
+
+def _seen(images: list[str]) -> str:
+    data = np.frombuffer(base64.b64decode(images[0].partition(",")[2]), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert picture is not None
+    blue, green, red = picture.mean(axis=(0, 1))
+    return f"a picture of {red / 10:.0f} {green / 10:.0f} {blue / 10:.0f}"
+
+
+def _heard(sounds: list[str]) -> str:
     with wave.open(io.BytesIO(base64.b64decode(sounds[0]))) as sound:
         samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(float)
         peak = np.abs(np.fft.rfft(samples)).argmax() * sound.getframerate() / len(samples)
-    return "audio", f"a tone of {peak / 10:.0f}"
+    return f"a tone of {peak / 10:.0f}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.own = own = self.headers["X-Request-Id"]
         role, self.text = described(body["messages"][0]["content"])
+        assert own.endswith(f"-{role}"), "whoever is asked gets what the question is about"
         with LOCK:
             self.number = SEEN[own] = SEEN.get(own, 0) + 1
             self.count = sum(SEEN.values())
@@ -107,6 +117,10 @@ class Handler(BaseHTTPRequestHandler):
             ("", "content_filter"),
         ]
         self.answer(self.own, *ways[sum(map(ord, self.own)) % len(ways)])
+
+    def be_shy(self) -> None:
+        """Says nothing of pictures and sounds together."""
+        self.answer(self.own, "" if self.own.endswith("-joint") else self.text)
 
     def be_broken(self) -> None:
         self.send(500, {"error": "no GPU"})

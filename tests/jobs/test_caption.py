@@ -14,20 +14,29 @@ import numpy as np
 import pytest
 
 from avdata.encoders.endpoint import Endpoint
+from avdata.encoders.multimodal_lm import MultimodalLM
 from avdata.errors import RunError, UsageError
-from avdata.jobs.caption import CaptionConfig, CaptionCounts, caption
+from avdata.jobs import caption as job
+from avdata.jobs.caption import CaptionCounts
+from avdata.jobs.caption_config import CaptionConfig
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.pipeline.captions import TemplateCaptions
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.record import Clip
+from avdata.pipeline.shards.decoders import DecodeLimits
+from tests.encoders.captioners import qwen2_audio
 from tests.jobs.films import run
 from tests.pipeline.media import RATE, Sound, times_at, write_movie
 
 COLOURS = [(40 * k + 20, 230 - 40 * k, 60 * (k % 3) + 40) for k in range(5)]
 TONES = [400 + 300 * k for k in range(5)]
 KEEP_ALL = 'name: all\nrules:\n  uncaptioned: caption_failure != ""\n'
+
+
+def caption(root: Path, config: CaptionConfig) -> CaptionCounts:
+    return job.caption(root, config, Engine(inline=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class Server:
 
     def config(self, mood: str, **settings: object) -> CaptionConfig:
         one = self.endpoint(mood, **settings)
-        return CaptionConfig(video=one, audio=one, frames=2, longer_side=64, threads=3)
+        return CaptionConfig(video=one, audio=one, frames=2, longer_side=64, threads=2)
 
     def requests(self) -> list[str]:
         if not self.log.exists():
@@ -203,12 +212,73 @@ def test_a_prompt_of_ones_own_asks_again(manifest: Manifest, server: Server) -> 
         caption(manifest.root, replace(config, video_prompt=file))
 
 
+def test_a_joint_caption_is_of_picture_and_sound_and_leaves_the_two_as_they_are(
+    manifest: Manifest, server: Server
+) -> None:
+    config = server.config("good")
+    caption(manifest.root, config)
+    two = {clip.clip_id: clip.captions for clip in manifest.clips("keep")}
+    counts = caption(manifest.root, replace(config, joint=server.endpoint("good")))
+    assert counts == CaptionCounts(captioned=5, failed={}, asked=4)
+    for clip in manifest.clips("keep"):
+        assert clip.captions is not None
+        assert replace(clip.captions, joint=None) == two[clip.clip_id]
+        if film_of(clip) == 0:
+            assert clip.captions.joint is None  # There is nothing to hear.
+            continue
+        assert clip.captions.joint is not None
+        assert clip.captions.joint.text == f"{clip.captions.video} with {clip.captions.audio}"
+        assert clip.captions.joint.model == "good-model"
+        assert clip.captions.joint.prompt_digest == config.prompt("joint").digest
+    asked = [one for one in server.requests() if one.endswith("-joint")]
+    assert len(set(asked)) == 4
+    assert caption(manifest.root, config).asked == 0
+    assert {clip.clip_id: clip.captions for clip in manifest.clips("keep")} == two
+
+
+def test_without_a_joint_caption_a_clip_is_kept_and_says_why(
+    manifest: Manifest, server: Server
+) -> None:
+    counts = caption(manifest.root, replace(server.config("good"), joint=server.endpoint("shy")))
+    assert counts == CaptionCounts(captioned=5, failed={"joint:empty": 4}, asked=13)
+    clips = manifest.clips("keep")
+    assert_own_captions(clips)
+    joint = [clip.captions.joint for clip in clips if clip.captions and clip.captions.joint]
+    assert [(one.text, one.reason) for one in joint] == [(None, "empty")] * 4
+
+
+def test_workers_of_ray_ask_as_this_process_does(
+    manifest: Manifest, server: Server, tmp_path: Path
+) -> None:
+    qwen2_audio(tmp_path / "model")
+    model = MultimodalLM(str(tmp_path / "model"))
+    config = replace(server.config("good"), audio=model, device="cpu")
+    counts = job.caption(manifest.root, config, Engine(workers=1))
+    assert sorted(Counter(server.requests()).values()) == [1] * 5
+    here = manifest.table()
+    shutil.rmtree(manifest.root / "captions")
+    assert caption(manifest.root, config) == counts
+    assert manifest.table().equals(here)
+
+
+def test_a_clip_that_cannot_be_read_costs_itself_and_is_tried_again(
+    manifest: Manifest, server: Server
+) -> None:
+    config = server.config("good")
+    short = replace(config, limits=DecodeLimits(deadline_s=1e-6))
+    counts = caption(manifest.root, short)
+    assert counts.failed == {"video:media_took_too_long": 5}
+    assert server.requests() == []
+    assert caption(manifest.root, config) == CaptionCounts(captioned=5, failed={}, asked=9)
+    assert_own_captions(manifest.clips("keep"))
+
+
 def test_the_command_takes_an_endpoint(
     manifest: Manifest, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = ["video.kind=endpoint", f"video.url={server.url}", "video.model=good-model"]
     options = [x for one in settings for x in ("--set", one)]
-    assert run("caption", manifest.root, "--json", *options) == 0
+    assert run("caption", manifest.root, "--inline", "--json", *options) == 0
     assert json.loads(capsys.readouterr().out)["asked"] == 5
     models = {clip.captions.model for clip in manifest.clips("keep") if clip.captions}
     assert models == {"good-model and template"}

@@ -12,7 +12,7 @@ import ray
 import torch
 
 from avdata.errors import UsageError
-from avdata.jobs.encode import _on_gpu
+from avdata.jobs.device import on_gpu
 from avdata.jobs.engine import Engine, stream
 
 
@@ -93,12 +93,12 @@ def test_without_gpus_it_is_the_cluster_that_says_so() -> None:
 def test_a_head_without_gpus_leaves_them_to_the_cluster() -> None:
     far = Engine(address="ray://elsewhere:10001")
     wanted = {"cuda": True, "cuda:1": True, "auto": None, "cpu": False}
-    assert {name: _on_gpu(name, far) for name in wanted} == wanted
+    assert {name: on_gpu(name, far) for name in wanted} == wanted
     with pytest.raises(UsageError, match="torch sees no CUDA device"):
-        _on_gpu("cuda", Engine())
-    assert _on_gpu("auto", Engine()) is False
+        on_gpu("cuda", Engine())
+    assert on_gpu("auto", Engine()) is False
     with pytest.raises(UsageError, match="give cpu, cuda or auto"):
-        _on_gpu("tpu", far)
+        on_gpu("tpu", far)
 
 
 def test_without_a_gpu_there_is_no_waiting_for_one() -> None:

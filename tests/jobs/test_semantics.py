@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from avdata.encoders.clap import Clap
@@ -13,12 +14,15 @@ from avdata.encoders.clip import OpenClip
 from avdata.errors import RunError, UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
-from avdata.jobs.semantics import SemanticsConfig, require_own, semantics
+from avdata.jobs.semantics import semantics
+from avdata.jobs.semantics_config import SemanticsConfig
 from avdata.pipeline import semantics as numbers
 from avdata.pipeline.captions import template_captions
 from avdata.pipeline.manifest import CaptionRow, Manifest
+from avdata.pipeline.meaning import require_own
 from avdata.pipeline.record import Captions
 from avdata.pipeline.semantics import load_classes
+from avdata.pipeline.shards.decoders import DecodeLimits
 from tests.encoders.embedders import clap_model, open_clip_model
 from tests.jobs.films import run
 from tests.pipeline.clips import a_clip
@@ -79,6 +83,87 @@ def test_clips_are_embedded_once_scored_and_tagged(
     assert films.clips_file.read_bytes() == bytes_before
 
 
+def test_picture_and_sound_are_compared_through_the_classes_that_both_have(
+    films: Manifest, config: SemanticsConfig, tmp_path: Path
+) -> None:
+    semantics(films.root, config, INLINE)
+    first = {clip.clip_id: clip.semantics for clip in films.clips("keep")}
+    for one in first.values():
+        assert one is not None
+        assert one.audio_visual is not None
+        assert 0 < one.audio_visual <= 1
+        assert one.music_bed is not None
+        assert one.coupling in {"tight", "loose", None}
+    # Over fewer classes the score is another; over none in common there is none.
+    names = load_classes().names
+    expected = {"more": (*names[:40], "a crowd"), "none": ("a crowd", "a car", "a river")}
+    for name, classes in expected.items():
+        file = tmp_path / f"{name}.txt"
+        file.write_text("\n".join(classes))
+        semantics(films.root, dataclasses.replace(config, picture_classes=file), INLINE)
+        for clip in films.clips("keep"):
+            one, before = clip.semantics, first[clip.clip_id]
+            assert one is not None
+            assert before is not None
+            assert one.audio_text == before.audio_text
+            assert (one.audio_visual is None) == (name == "none")
+            assert one.audio_visual != before.audio_visual
+            if clip.labels.music:  # These tags say nothing of who makes it.
+                assert one.music_bed in {None, False}
+
+
+def test_a_rule_about_meaning_decides_the_same_however_often_it_runs(
+    films: Manifest, config: SemanticsConfig, tmp_path: Path
+) -> None:
+    semantics(films.root, config, INLINE)
+    scores = sorted(one.semantics.image_text or 0 for one in films.clips() if one.semantics)
+    middle = scores[len(scores) // 2]
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"rules:\n  unlike: semantics.image_text < {middle}\n")
+    films.set_policy(policy)
+    films.decide_again()
+    dropped = {one.clip_id: one.reasons for one in films.clips("drop")}
+    assert 0 < len(dropped) < len(scores)
+    assert set(map(tuple, dropped.values())) == {("unlike",)}
+    before = films.clips_file.read_bytes()
+    for _ in range(2):
+        semantics(films.root, config, INLINE)
+        assert films.clips_file.read_bytes() == before
+    caption(films.root)
+    semantics(films.root, config, INLINE)
+    assert films.clips_file.read_bytes() == before
+
+
+def test_what_ran_out_of_time_is_embedded_by_the_next_run(
+    films: Manifest, config: SemanticsConfig
+) -> None:
+    short = dataclasses.replace(config, limits=DecodeLimits(deadline_s=1e-6))
+    assert semantics(films.root, short, INLINE).embedded == {"picture": 0, "sound": 0}
+    for clip in films.clips("keep"):
+        assert clip.semantics is not None
+        assert clip.semantics.image_text is None
+        assert clip.semantics.audio_visual is None
+        assert clip.semantics.picture_tags is None
+    counts = semantics(films.root, config, INLINE)
+    assert counts.embedded == {"picture": counts.clips, "sound": counts.clips}
+
+
+def test_in_batches_by_workers_of_ray_embeddings_are_the_same(
+    films: Manifest, config: SemanticsConfig
+) -> None:
+    semantics(films.root, config, INLINE)
+    alone = {path: pq.read_table(path) for path in files(films)}
+    shutil.rmtree(films.root / "embeddings")
+    together = dataclasses.replace(config, batch_size=3)
+    semantics(films.root, together, Engine(workers=1))
+    assert set(files(films)) == set(alone)
+    for path, before in alone.items():
+        after = pq.read_table(path)
+        assert after["clip_id"].equals(before["clip_id"])
+        one, other = (np.array(table["embedding"].to_pylist()) for table in (before, after))
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
 def test_scores_go_with_the_captions_they_are_of(films: Manifest, config: SemanticsConfig) -> None:
     semantics(films.root, config, INLINE)
     films.write_captions(
@@ -103,7 +188,9 @@ def test_without_a_model_columns_are_null_and_the_way_is_said_once(
         assert clip.semantics is not None
         assert clip.semantics.image_text is not None
         assert clip.semantics.audio_text is None
+        assert clip.semantics.audio_visual is None
         assert clip.semantics.sound_tags is None
+        assert clip.semantics.coupling is None
     missing = dataclasses.replace(config, picture=OpenClip(str(films.root / "none")))
     with pytest.raises(UsageError, match="hf download laion"):
         semantics(films.root, missing, INLINE)

@@ -13,6 +13,7 @@ from avdata.pipeline.record import (
     Media,
     Motion,
     Quarantined,
+    Semantics,
     Source,
     Technical,
 )
@@ -34,6 +35,18 @@ SOUND = Audio(
 )
 SETTINGS = {"num_frames": 33, "fps": 16}
 CAPTIONS = Captions(video="a ball", audio="a hit", model="test", prompt_digest="0")
+MEANING = Semantics(
+    image_text=0.3,
+    audio_text=0.4,
+    audio_visual=0.5,
+    picture_tags=["dog barking"],
+    sound_tags=["dog barking"],
+    picture_group=None,
+    sound_group=None,
+    coupling="loose",
+    music_bed=False,
+    voice_over=False,
+)
 
 
 def a_clip(

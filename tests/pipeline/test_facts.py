@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from avdata.encoders.spec import ClipShape
-from avdata.pipeline.record import Clip, ContactEvent
+from avdata.pipeline.record import Clip, ContactEvent, JointCaption
 from avdata.pipeline.shards.facts import facts, subsets
-from tests.pipeline.clips import a_clip
+from tests.pipeline.clips import CAPTIONS, MEANING, a_clip
 
 WHOLE, PART = ClipShape(num_frames=33), ClipShape(num_frames=17)
 
@@ -32,3 +32,23 @@ def test_a_clip_cut_short_has_a_contact_only_where_one_is_left(
     assert whole["labels"]["contact"]
     assert whole["subsets"] == ["contact", "large_motion"]
     assert "large_motion" in part["subsets"]
+
+
+@pytest.mark.parametrize(
+    ("coupling", "names"), [("tight", ["av_tight"]), ("loose", ["av_loose"]), (None, [])]
+)
+def test_a_tagged_clip_is_in_the_papers_subset_of_its_class(
+    coupling: str | None, names: list[str]
+) -> None:
+    meaning = dataclasses.replace(MEANING, coupling=coupling)
+    assert subsets(dataclasses.replace(a_clip(), semantics=meaning), WHOLE) == names
+    assert subsets(a_clip(), WHOLE) == []
+
+
+def test_a_joint_caption_comes_along_where_there_is_one() -> None:
+    joint = JointCaption("a ball hits with a thud", None, "test", "0")
+    said = facts(a_clip(captions=dataclasses.replace(CAPTIONS, joint=joint)), WHOLE)["captions"]
+    assert said == {**facts(a_clip(), WHOLE)["captions"], "joint": joint.text}
+    refused = dataclasses.replace(joint, text=None, reason="refused")
+    without = a_clip(captions=dataclasses.replace(CAPTIONS, joint=refused))
+    assert facts(without, WHOLE) == facts(a_clip(), WHOLE)

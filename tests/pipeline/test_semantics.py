@@ -11,6 +11,8 @@ from avdata.pipeline.semantics import (
     BLOCK,
     MIN_PAIRS,
     Embeddings,
+    agreement,
+    chances,
     cosines,
     load_classes,
     mismatches,
@@ -112,3 +114,21 @@ def test_copies_are_found_among_many_buckets() -> None:
     first = alike(both, 0.98)
     assert (first[9_000:] == np.arange(1_000)).mean() > 0.99
     assert (first[:9_000] == np.arange(9_000)).all()
+
+
+def test_chances_are_those_of_a_softmax_and_agreement_is_one_of_equals_and_zero_of_strangers() -> (
+    None
+):
+    media, classes = pairs(40)[0], unit(np.random.default_rng(1).normal(size=(7, WIDTH)))
+    found = chances(media, classes, 100.0)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    powers = np.exp(100.0 * (media @ classes.T).astype(np.float64))
+    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-3)
+    np.testing.assert_allclose(agreement(found, found), 1, rtol=1e-5)
+    other = chances(pairs(40, seed=2)[0], classes, 100.0)
+    mixed = agreement(found, other)
+    np.testing.assert_allclose(mixed, agreement(other, found), rtol=1e-5)
+    assert ((mixed >= 0) & (mixed <= 1)).all()
+    assert (agreement(found, 0.5 * found + 0.5 * other) >= mixed - 1e-5).all()
+    certain = np.eye(7, dtype=np.float32)
+    np.testing.assert_allclose(agreement(certain, np.roll(certain, 1, axis=0)), 0)

@@ -1,0 +1,204 @@
+"""One captioner asked about one thing of many clips, by workers.
+
+Clips are read in child processes and asked about by threads; a worker commits answers as they come,
+those before an error, too.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avdata import config as configuration
+from avdata.encoders.captioner import Captioner, Question
+from avdata.encoders.device import usable
+from avdata.encoders.endpoint import Endpoint
+from avdata.encoders.spec import ClipShape
+from avdata.errors import MediaError, RunError
+from avdata.jobs.caption_config import Asked, CaptionConfig
+from avdata.jobs.device import on_gpu
+from avdata.jobs.engine import Engine, joined_ray, stream
+from avdata.pipeline.caption_answers import AnswerRow, Answers
+from avdata.pipeline.caption_text import Role, cleaned
+from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.measure.source import IngestConfig
+from avdata.pipeline.media.clip_file import own_shape
+from avdata.pipeline.record import Clip
+from avdata.pipeline.selection import require_captionable
+from avdata.pipeline.shards.decoders import Decoders
+from avdata.pipeline.shards.encode import clip_media
+from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
+from avdata.progress import progress
+
+BATCH = 64
+"""Answers committed at once."""
+ROUNDS = 16
+"""Clips of one item of work for each thread: the last ones are waited for by all."""
+
+
+@dataclass
+class AskAbout:
+    """Clips of one item: read, asked about, committed. A worker opens its captioner once."""
+
+    role: Role
+    who: Asked
+    config: CaptionConfig
+    store: Answers
+
+    def __post_init__(self) -> None:
+        remove_copies_of_the_dead()
+        manifest, config = Manifest(self.store.root), self.config
+        self.clips = {clip.clip_id: clip for clip in require_captionable(manifest)}
+        self.ingested = ingested(manifest)
+        self.prompt = config.prompt(self.role).text
+        self.copies = LocalCopies(config.max_copies_gib)
+        self.decoders = Decoders(config.limits)
+        self.captioner = _opened(self.who, config.device)
+        self.in_a_row = 0
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
+        batch: list[AnswerRow] = []
+        answered, spent = 0, False
+        try:
+            # What is under way when the budget ends has been paid for.
+            wanted = itertools.takewhile(lambda _: not spent, clips)
+            for row in _in_threads(self._ask, wanted, self.config.threads):
+                spent = spent or row.reason == "budget"
+                if row.reason == "budget":
+                    continue
+                batch.append(row)
+                answered += 1
+                self._require_answers(row)
+                if len(batch) >= BATCH:
+                    self.store.write(batch)
+                    batch = []
+        except BaseException:
+            self.captioner.close()  # Nobody waits for a retry any more.
+            raise
+        finally:
+            if batch:
+                self.store.write(batch)
+        return {"answered": answered, "spent": spent}
+
+    def _ask(self, clip: Clip) -> AnswerRow:
+        try:
+            question = self._question(clip)
+        except MediaError as error:
+            return AnswerRow(clip.clip_id, None, f"media_{error.reason}", error.detail)
+        answer = cleaned(self.captioner.ask(question))
+        return AnswerRow(clip.clip_id, answer.text, answer.reason, answer.detail)
+
+    def _question(self, clip: Clip) -> Question:
+        ingested, config = self.ingested, self.config
+        whole = ClipShape(ingested.num_frames, ingested.fps, sample_rate=config.sample_rate)
+        shown = clip.media.height, clip.media.width
+        shape = own_shape(shown, whole, 32 if self.role == "audio" else config.longer_side)
+        media = clip_media(clip, shape, self.copies, read=self.decoders.read)
+        count = min(config.frames, len(media.frames))
+        picked = np.linspace(0, len(media.frames) - 1, count).round().astype(int)
+        return Question(
+            f"{clip.clip_id}-{self.role}",
+            self.prompt,
+            None if self.role == "audio" else media.frames[picked],
+            None if self.role == "video" else media.samples.mean(axis=0),
+            config.sample_rate,
+        )
+
+    def _require_answers(self, row: AnswerRow) -> None:
+        self.in_a_row = self.in_a_row + 1 if row.may_pass else 0
+        if self.in_a_row == self.config.max_failures_in_a_row:
+            raise RunError(
+                f"{self.role} captions: {self.in_a_row} clips in a row failed, the last by "
+                f"{row.reason} ({row.detail}); see to the endpoint, then run it again to go on"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One run of `avdata caption`; `held` keeps a Ray that was started for all its questions."""
+
+    root: Path
+    config: CaptionConfig
+    engine: Engine
+    held: ExitStack
+
+    def about(self, clips: list[Clip], role: Role, who: Asked) -> tuple[dict[str, AnswerRow], int]:
+        """What is known of these clips once those without a lasting answer were asked about, and
+        how many these were.
+
+        RunError when a captioner fails again and again; what it had answered is kept.
+        """
+        ingest = ingested(Manifest(self.root)).fingerprint
+        store = Answers(self.root, self.config.fingerprint(role, who, ingest))
+        before = store.read()
+        todo = [
+            clip.clip_id
+            for clip in clips
+            if clip.clip_id not in before or before[clip.clip_id].may_pass
+        ]
+        if not todo:
+            return before, 0
+        size = max(BATCH, ROUNDS * self.config.threads)
+        items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
+        work = partial(AskAbout, role, who, self.config, store)
+        if not self.engine.inline:
+            self.held.enter_context(joined_ray(self.engine))
+        engine, gpu = _workers(who, self.config.device, self.engine)
+        answers = stream(engine, work, items, on_gpu=gpu)
+        shown = progress(f"{role} captions", len(clips), len(clips) - len(todo))
+        with shown as advance, closing(answers):
+            for answer in answers:
+                advance(by=answer["answered"])
+                if answer["spent"]:
+                    break
+        return store.read(), len(todo)
+
+
+def ingested(manifest: Manifest) -> IngestConfig:
+    """The settings that the clips were cut with."""
+    where = str(manifest.clips_file)
+    return configuration.from_plain(IngestConfig, manifest.settings(), where)
+
+
+def _workers(who: Asked, device: str, engine: Engine) -> tuple[Engine, bool | None]:
+    """How many workers, and whether on GPUs.
+
+    One where nothing else is said and there is no GPU: its threads keep an endpoint busy, and a
+    model takes all cores. And one where requests are counted, so that they are in one place.
+    """
+    gpu = False if isinstance(who, Endpoint) else on_gpu(device, engine)
+    counted = isinstance(who, Endpoint) and who.max_requests is not None
+    if counted or (gpu is False and engine.workers is None):
+        return replace(engine, workers=1), gpu
+    return engine, gpu
+
+
+def _opened(who: Asked, device: str) -> Captioner:
+    return who.open() if isinstance(who, Endpoint) else who.open(usable(device))
+
+
+def _in_threads(
+    work: Callable[[Clip], AnswerRow], clips: Iterable[Clip], threads: int
+) -> Iterator[AnswerRow]:
+    """Answers in whatever order they come; few clips wait at a time."""
+    rest = iter(clips)
+    with ThreadPoolExecutor(threads) as pool:
+        running: set[Future[AnswerRow]] = set()
+        try:
+            while True:
+                free = 2 * threads - len(running)
+                running |= {pool.submit(work, clip) for clip in itertools.islice(rest, free)}
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for one in done:
+                    yield one.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

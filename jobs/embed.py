@@ -1,0 +1,143 @@
+"""Clips to embeddings, by workers, a GPU each where there are any: a batch of clips the unit of
+work and of commit. Clips are decoded in child processes ahead of the models.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from jaxtyping import Float32
+from numpy import ndarray
+
+from avdata.encoders.device import usable
+from avdata.encoders.embedder import AudioText, ImageText
+from avdata.encoders.spec import ClipShape
+from avdata.errors import MediaError
+from avdata.jobs.ask import ingested
+from avdata.jobs.device import on_gpu
+from avdata.jobs.engine import Engine, stream
+from avdata.jobs.semantics_config import LONGER_SIDE, SAMPLE_RATE, SemanticsConfig
+from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.media.clip import ClipMedia
+from avdata.pipeline.media.clip_file import own_shape
+from avdata.pipeline.record import Clip
+from avdata.pipeline.selection import require_meaningful
+from avdata.pipeline.semantics import Medium
+from avdata.pipeline.shards.ahead import ahead
+from avdata.pipeline.shards.decoders import Decoders
+from avdata.pipeline.shards.encode import clip_media
+from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
+from avdata.progress import progress
+
+BATCH = 32
+"""Clips of one item of work and of one file."""
+T = TypeVar("T")
+
+
+@dataclass
+class EmbedClips:
+    """One batch of clips: read once, embedded, committed. Each process loads the models once."""
+
+    root: Path
+    config: SemanticsConfig
+    stores: dict[Medium, Embeddings]
+    picture: ImageText | None = field(init=False, default=None)
+    sound: AudioText | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        remove_copies_of_the_dead()
+        manifest, device = Manifest(self.root), usable(self.config.device)
+        self.clips = {clip.clip_id: clip for clip in require_meaningful(manifest)}
+        self.ingested = ingested(manifest)
+        self.copies = LocalCopies(self.config.max_copies_gib)
+        self.decoders = Decoders(self.config.limits)
+        self.batch_size = self.config.batch_size or (1 if device.type == "cpu" else 8)
+        if "picture" in self.stores and self.config.picture is not None:
+            self.picture = self.config.picture.open(device)
+        if "sound" in self.stores and self.config.sound is not None:
+            self.sound = self.config.sound.open(device)
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
+        seen, heard = dict[str, ndarray](), dict[str, ndarray]()
+        failed: dict[str, str] = {}
+        with ahead(self._read, clips, self.config.threads, self.config.threads) as media:
+            for clip, own in zip(clips, media, strict=True):
+                if isinstance(own, MediaError):
+                    failed[clip.clip_id] = own.reason
+                    continue
+                count = min(self.config.frames, len(own.frames))
+                picked = np.linspace(0, len(own.frames) - 1, count).round().astype(int)
+                seen[clip.clip_id] = own.frames[picked]
+                if clip.audio is not None:
+                    heard[clip.clip_id] = own.samples.mean(axis=0)
+        for medium, store in self.stores.items():
+            given = seen if medium == "picture" else heard
+            none = {clip_id: "no_sound" for clip_id in seen if clip_id not in given}
+            embed = self._pictures if medium == "picture" else self._sounds
+            rows = [embed(some) for some in _batches(list(given.values()), self.batch_size)]
+            found = np.concatenate([np.zeros((0, store.width), np.float32), *rows])
+            store.write(list(given), found, {**failed, **none})
+        return {"count": len(clips)}
+
+    def _read(self, clip: Clip) -> ClipMedia | MediaError:
+        whole = ClipShape(self.ingested.num_frames, self.ingested.fps, sample_rate=SAMPLE_RATE)
+        shown = clip.media.height, clip.media.width
+        shape = own_shape(shown, whole, LONGER_SIDE)
+        try:
+            return clip_media(clip, shape, self.copies, read=self.decoders.read)
+        except MediaError as error:
+            return error
+
+    def _pictures(self, clips: list[ndarray]) -> Float32[ndarray, "b d"]:
+        """The mean of each clip's frames."""
+        assert self.picture is not None
+        sizes = [len(frames) for frames in clips]
+        found = self.picture.images([torch.from_numpy(frame) for one in clips for frame in one])
+        return _unit(torch.stack([one.mean(dim=0) for one in found.split(sizes)]))
+
+    def _sounds(self, clips: list[ndarray]) -> Float32[ndarray, "b d"]:
+        assert self.sound is not None
+        return _unit(self.sound.sounds(torch.from_numpy(np.stack(clips))))
+
+
+def embed(
+    root: Path,
+    clips: list[Clip],
+    config: SemanticsConfig,
+    stores: dict[Medium, Embeddings],
+    engine: Engine,
+) -> None:
+    """Embeds the clips that have neither an embedding nor a lasting reason for none."""
+    wanted = pa.array([clip.clip_id for clip in clips], pa.string())
+    lacking = {
+        medium: wanted.filter(pc.invert(pc.is_in(wanted, value_set=store.known())))
+        for medium, store in stores.items()
+    }
+    stores = {medium: store for medium, store in stores.items() if len(lacking[medium])}
+    todo = sorted({one for medium in stores for one in lacking[medium].to_pylist()})
+    if not todo:
+        return
+    items = [{"clip_ids": todo[first : first + BATCH]} for first in range(0, len(todo), BATCH)]
+    work = partial(EmbedClips, root, config, stores)
+    answers = stream(engine, work, items, on_gpu=on_gpu(config.device, engine))
+    with progress("embed", len(todo)) as advance:
+        for answer in answers:
+            advance(by=answer["count"])
+
+
+def _batches(items: list[T], size: int) -> Iterator[list[T]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _unit(found: torch.Tensor) -> Float32[ndarray, "b d"]:
+    unit: Float32[ndarray, "b d"] = torch.nn.functional.normalize(found, dim=1).cpu().numpy()
+    return unit

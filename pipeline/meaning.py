@@ -1,0 +1,177 @@
+"""What the embeddings of one medium, picture or sound, say of clips: scores of their captions,
+tags, groups of clips that mean the same. Captions that do not belong to their clips stop it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from avdata.encoders.embedder import AudioText, ImageText
+from avdata.errors import RunError
+from avdata.pipeline.alike import alike
+from avdata.pipeline.captions import template_captions
+from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.record import Clip
+from avdata.pipeline.semantics import (
+    TEMPLATES,
+    Classes,
+    Medium,
+    agreement,
+    chances,
+    cosines,
+    mismatches,
+    nearest,
+)
+
+TEXTS = 256
+BLOCK = 65_536
+"""Clips whose chances are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be made of embeddings."""
+
+    classes: Classes
+    tags: int
+    alike: float | None
+    guard: bool
+
+
+@dataclass
+class Meaning:
+    """One entry a clip in each list; None where there is no embedding."""
+
+    score: list[float | None]
+    tags: list[list[str] | None]
+    group: list[str | None]
+    places: list[int]
+    """Clips that have an embedding, in the order of `media`."""
+    media: Float32[ndarray, "n d"]
+    classes: dict[str, Float32[ndarray, " d"]]
+    scale: float
+
+
+def meaning(
+    store: Embeddings, model: ImageText | AudioText, clips: list[Clip], wanted: Wanted
+) -> Meaning:
+    """Of the clips in their order; RunError when captions belong to other clips."""
+    count, medium = len(clips), store.medium
+    places, media = store.read([clip.clip_id for clip in clips])
+    names = wanted.classes.names
+    classes = _texts(model, [TEMPLATES[medium].format(name) for name in names])
+    found = Meaning(
+        [None] * count,
+        [None] * count,
+        [None] * count,
+        places,
+        media,
+        dict(zip(names, classes, strict=True)),
+        model.scale,
+    )
+    _score(found, store, model, clips, wanted.guard)
+    tags = nearest(media, classes, names, wanted.tags)
+    for k, mine in zip(places, tags, strict=True):
+        found.tags[k] = mine
+    if wanted.alike is not None:
+        _group(found, clips, wanted.alike)
+    return found
+
+
+def audio_visual(picture: Meaning, sound: Meaning) -> list[float | None]:
+    """How alike the zero-shot classes of each clip's picture and sound are (`agreement`), over the
+    classes that both have names for; None without either embedding, or under two such classes.
+    """
+    found: list[float | None] = [None] * len(picture.score)
+    shared = [name for name in picture.classes if name in sound.classes]
+    if len(shared) < 2:
+        return found
+    rows = {k: row for row, k in enumerate(sound.places)}
+    both = [(k, row, rows[k]) for row, k in enumerate(picture.places) if k in rows]
+    texts = [np.stack([one.classes[name] for name in shared]) for one in (picture, sound)]
+    for first in range(0, len(both), BLOCK):
+        places, seen, heard = zip(*both[first : first + BLOCK], strict=True)
+        scores = agreement(
+            chances(picture.media[list(seen)], texts[0], picture.scale),
+            chances(sound.media[list(heard)], texts[1], sound.scale),
+        )
+        for k, score in zip(places, scores, strict=True):
+            found[k] = round(float(score), 6)
+    return found
+
+
+def require_own(
+    root: Path,
+    medium: Medium,
+    media: Float32[ndarray, "n d"],
+    texts: Float32[ndarray, "n d"],
+    clips: list[Clip],
+) -> None:
+    """RunError when captions belong to other clips; row k of both is of clip k.
+
+    Templates say what many clips have in common, and are not tested.
+    """
+    role = _role(medium)
+    said = [getattr(clip.captions, role) for clip in clips]
+    templates = [getattr(template_captions(clip), role) for clip in clips]
+    own = [k for k in range(len(clips)) if said[k] != templates[k]]
+    captions = [said[k] for k in own]
+    found = mismatches(media[own], texts[own], captions)
+    if found:
+        first = found[0]
+        a, b = (clips[own[k]].clip_id for k in (first.first, first.last))
+        raise RunError(
+            f"{root}: {role} captions do not belong to their clips in {len(found)} blocks, the "
+            f"first from clip {a} to {b}: {first.why}; remove captions/ and caption again, or set "
+            "guard=false if the model is too weak to tell"
+        )
+
+
+def _role(medium: Medium) -> str:
+    return "video" if medium == "picture" else "audio"
+
+
+def _score(
+    found: Meaning,
+    store: Embeddings,
+    model: ImageText | AudioText,
+    clips: list[Clip],
+    guard: bool,
+) -> None:
+    said = [getattr(clips[k].captions, _role(store.medium), None) for k in found.places]
+    captioned = {row: text for row, text in enumerate(said) if text}
+    if not captioned:
+        return
+    rows = list(captioned)
+    texts, mine = _texts(model, list(captioned.values())), found.media[rows]
+    own = [found.places[row] for row in rows]
+    if guard:
+        require_own(store.root, store.medium, mine, texts, [clips[k] for k in own])
+    for k, score in zip(own, cosines(mine, texts), strict=True):
+        found.score[k] = round(float(score), 6)
+
+
+def _group(found: Meaning, clips: list[Clip], threshold: float) -> None:
+    members: dict[int, list[int]] = {}
+    for row, one in enumerate(alike(found.media, threshold).tolist()):
+        members.setdefault(one, []).append(found.places[row])
+    for group in members.values():
+        if len(group) > 1:
+            name = min(clips[k].clip_id for k in group)
+            for k in group:
+                found.group[k] = name
+
+
+def _texts(model: ImageText | AudioText, texts: list[str]) -> Float32[ndarray, "n d"]:
+    """Each different text once."""
+    different = list(dict.fromkeys(texts))
+    parts = [
+        model.texts(different[first : first + TEXTS]).cpu().numpy()
+        for first in range(0, len(different), TEXTS)
+    ]
+    at = {text: k for k, text in enumerate(different)}
+    found: Float32[ndarray, "n d"] = np.concatenate(parts)[[at[text] for text in texts]]
+    return found

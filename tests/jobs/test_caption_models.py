@@ -1,0 +1,89 @@
+"""Captions of real clips by tiny random models in this process."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from avdata.encoders.multimodal_lm import MultimodalLM
+from avdata.errors import UsageError
+from avdata.jobs.caption import caption
+from avdata.jobs.caption_config import CaptionConfig
+from avdata.jobs.engine import Engine
+from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.record import Captions
+from tests.encoders.captioners import llava, omni, qwen2_audio
+from tests.jobs.films import run
+
+INLINE = Engine(inline=True)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> CaptionConfig:
+    root = tmp_path_factory.mktemp("captioners")
+    for make in (llava, qwen2_audio, omni):
+        make(root / make.__name__)
+    return CaptionConfig(
+        video=MultimodalLM(str(root / "llava"), max_tokens=80),
+        audio=MultimodalLM(str(root / "qwen2_audio"), max_tokens=80),
+        joint=MultimodalLM(str(root / "omni"), max_tokens=80),
+        frames=2,
+        longer_side=64,
+        threads=2,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def films(manifest: Path, tmp_path: Path) -> Manifest:
+    shutil.copytree(manifest, tmp_path / "m")
+    return Manifest(tmp_path / "m")
+
+
+def captions(films: Manifest) -> dict[str, Captions | str | None]:
+    return {clip.clip_id: clip.captions or clip.caption_failure for clip in films.clips()}
+
+
+def test_every_clip_ends_with_its_captions_or_a_reason(
+    films: Manifest, config: CaptionConfig
+) -> None:
+    before = captions(films)
+    counts = caption(films.root, config, INLINE)
+    found = captions(films)
+    assert counts.asked == 3 * len(found)
+    assert found.keys() == before.keys()
+    for one in found.values():
+        if isinstance(one, Captions):
+            assert one.model == "llava and qwen2_audio"
+            assert one.joint is not None
+            assert one.joint.model == "omni"
+            assert (one.joint.text is None) != (one.joint.reason is None)
+        else:
+            assert one in {
+                f"{role}:{why}" for role in ("video", "audio") for why in ("empty", "cut_off")
+            }
+    assert counts.captioned == sum(isinstance(one, Captions) for one in found.values())
+    assert caption(films.root, config, INLINE) == dataclasses.replace(counts, asked=0)
+    shutil.rmtree(films.root / "captions")
+    assert caption(films.root, config, INLINE) == counts
+    assert captions(films) == found
+
+
+def test_a_model_that_cannot_hear_is_refused_for_sounds(
+    films: Manifest, config: CaptionConfig
+) -> None:
+    deaf = dataclasses.replace(config, audio=config.video)
+    with pytest.raises(UsageError, match="and no audio"):
+        caption(films.root, deaf, INLINE)
+
+
+def test_the_command_takes_a_folder(films: Manifest, config: CaptionConfig) -> None:
+    assert isinstance(config.audio, MultimodalLM)
+    settings = ["audio.kind=transformers", f"audio.path={config.audio.path}", "device=cpu"]
+    options = [x for one in settings for x in ("--set", one)]
+    assert run("caption", films.root, "--inline", *options) == 0
+    made = {one.model for one in captions(films).values() if isinstance(one, Captions)}
+    assert made <= {"template and qwen2_audio"}
+    assert run("caption", films.root, "--set", "audio.kind=transformers") == 2
+    assert run("caption", films.root, "--set", "joint.kind=template") == 2
