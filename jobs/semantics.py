@@ -44,7 +44,7 @@ from avdata.pipeline.semantics import (
     mismatches,
     nearest,
 )
-from avdata.pipeline.shards.encode import clip_media
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 
