@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import signal
 import threading
 import time
@@ -61,11 +62,11 @@ def local(selected: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A core on each node; the first has a GPU, as far as Ray knows."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
     try:
         for _ in range(NODES - 1):
             cluster.add_node(num_cpus=1)
-        ray.init(cluster.address, log_to_driver=False, logging_level="error")
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         yield cluster
     finally:
         ray.shutdown()
@@ -108,7 +109,9 @@ def by_raylet(cluster: Cluster) -> dict[int, str]:
 
 
 def nodes(cluster: Cluster) -> list[Node]:
-    return sorted(cluster.list_all_nodes(), key=lambda node: node is not cluster.head_node)
+    return sorted(
+        cast(Any, cluster).list_all_nodes(), key=lambda node: node is not cluster.head_node
+    )
 
 
 class Watched(threading.Thread):

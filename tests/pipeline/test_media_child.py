@@ -127,7 +127,8 @@ def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call() -> None
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with closing(Child(operator.call, "calling", Limits(), max_calls=10)) as child:
+        function: Callable[..., object] = operator.call
+        with closing(Child(function, "calling", Limits(), max_calls=10)) as child:
             assert child.call("first", operator.add, 1, 2) == 3
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
             with pytest.raises(KeyboardInterrupt):
