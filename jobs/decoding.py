@@ -96,7 +96,8 @@ def _decoded(reading: Reading, clip: Clip, shape: ClipShape) -> ClipMedia | Avda
     try:
         return _decoding(reading)(clip, shape)
     except AvdataError as error:  # Ray would wrap it in its own.
-        return type(error)(f"on {socket.gethostname()}: {error}")
+        where = f"decoding on {socket.gethostname()} (decode_on=worker decodes where it encodes)"
+        return type(error)(f"{where}: {error}")
 
 
 @functools.lru_cache(maxsize=1)

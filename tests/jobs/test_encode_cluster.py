@@ -157,7 +157,7 @@ def test_clips_are_read_elsewhere_as_they_are_here(selected: Path) -> None:
     assert isinstance(late, MediaError)
     assert late.reason == "clip_beyond_end"
     gone = dataclasses.replace(clip.source, uris=[f"{clip.source.uri}.gone"])
-    with pytest.raises(RunError, match=r"^on \S+: .* gone since ingest"):
+    with pytest.raises(RunError, match=r"^decoding on \S+ .* gone since ingest"):
         there(dataclasses.replace(clip, source=gone), SHAPE)
     with pytest.raises(RunError, match="a bug in decoding, not a bad clip"):
         there(clip, cast(Any, "no shape"))
