@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray
@@ -27,7 +27,7 @@ class Cores:
     """What each worker takes of them, as Ray counts."""
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        taken = ray.get_runtime_context().get_assigned_resources()
+        taken = cast(Any, ray).get_runtime_context().get_assigned_resources()
         return {**item, "cores": taken.get("CPU", 0)}
 
 
