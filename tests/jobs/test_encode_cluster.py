@@ -62,7 +62,8 @@ def local(selected: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A core on each node; the first has a GPU, as far as Ray knows."""
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    head = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(NODES - 1):
             cluster.add_node(num_cpus=1)
