@@ -34,7 +34,7 @@ from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip import ClipMedia
-from avdata.pipeline.shards.encode import clip_media
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.pipeline.world.corpus import WorldConfig, generate
 

@@ -36,9 +36,10 @@ from avdata.pipeline.record import Clip
 from avdata.pipeline.report.report import report
 from avdata.pipeline.selection import require_kept
 from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
-from avdata.pipeline.shards.encode import clip_media, encode_clips
+from avdata.pipeline.shards.encode import encode_clips
 from avdata.pipeline.shards.plan import PlanSettings, plan_shards
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.trainer import checkpoint
 from avdata.trainer.config import InitConfig, TrainConfig

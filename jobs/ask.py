@@ -32,7 +32,7 @@ from avdata.pipeline.media.clip_file import own_shape
 from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_captionable
 from avdata.pipeline.shards.decoders import Decoders
-from avdata.pipeline.shards.encode import clip_media
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 

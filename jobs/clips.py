@@ -30,7 +30,7 @@ from avdata.pipeline.media.clip_file import own_shape, write_clip
 from avdata.pipeline.media.write import SoundCodec
 from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_kept
-from avdata.pipeline.shards.encode import clip_media
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 

@@ -17,25 +17,23 @@ from avdata import storage
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.device import usable
 from avdata.encoders.spec import ClipShape, Specs
-from avdata.errors import MediaError, UsageError
+from avdata.errors import UsageError
+from avdata.jobs.decoding import ClusterDecoding, DecodeOn, Reading, WorkerDecoding, on_cluster
 from avdata.jobs.device import on_gpu
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
-from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.geometry import Fit
-from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_kept
 from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.buckets import PRESETS, Buckets, Size
 from avdata.pipeline.shards.dataset import THREADS, Dataset, open_dataset
-from avdata.pipeline.shards.decoders import DecodeLimits, Decoders
-from avdata.pipeline.shards.encode import VERSION, clip_media, encode_clips
+from avdata.pipeline.shards.decoders import DecodeLimits
+from avdata.pipeline.shards.encode import VERSION, encode_clips
 from avdata.pipeline.shards.failures import require_decoded, worded
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, plan_shards
 from avdata.pipeline.shards.quality import chosen
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
-from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 from avdata.versions import versions
 
@@ -71,7 +69,9 @@ class EncodeConfig:
     max_failed_share: float = 0.1
     """Of the clips: when more cannot be decoded, and more than one, the job stops."""
     max_copies_gib: float = 16.0
-    """Local copies of remote sources that each worker keeps, and the largest it fetches."""
+    """Local copies of remote sources that each worker keeps, or each machine that decodes for
+    others, and the largest it fetches.
+    """
     batch_size: int | None = None
     """Clips encoded at once; None is 1 on a CPU, 4 on a GPU."""
     decode_ahead: int = 8
@@ -79,8 +79,13 @@ class EncodeConfig:
     round_trips: int = 2
     """Samples of each shard that are decoded back; what that gave is in the index."""
     decode_threads: int | None = None
-    """Children that decode. None is 1 on a CPU, which encoding needs itself; on a GPU one a clip
-    ahead, or one a core.
+    """Children of each worker that decode. None is 1 on a CPU, which encoding needs itself; on a
+    GPU one a clip ahead, or one a core.
+    """
+    decode_on: DecodeOn = "auto"
+    """worker: clips are decoded by children of the worker that encodes them, on its machine.
+    cluster: wherever Ray has a core free; sources must have the same names on all machines. auto:
+    cluster where workers are on GPUs and Ray has several machines, else worker.
     """
 
     def __post_init__(self) -> None:
@@ -137,18 +142,18 @@ class EncodeShard:
     def __post_init__(self) -> None:
         torch.set_num_threads(1)  # Shards are encoded in parallel.
         device = usable(self.config.device)
-        self.batch_size, self.threads = _pace(self.config, device)
+        far = on_cluster(self.config.decode_on, device.type)
+        self.batch_size, self.threads = _pace(self.config, device, far)
         self.encoders = self.config.encoders.open(device)
         plans = planned(self.root, self.config, self.encoders.specs)
         self.plans = {plan.name: plan for plan in plans}
-        remove_copies_of_the_dead()
-        self.copies = LocalCopies(self.config.max_copies_gib)
-        self.decoders = Decoders(self.config.limits)
+        reading = Reading(self.config.limits, self.config.fit, self.config.max_copies_gib)
+        self.decoding = ClusterDecoding(reading) if far else WorkerDecoding(reading)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         plan = self.plans[item["shard"]]
-        read = partial(self._media, shape=plan.shape)
-        with ahead(read, plan.clips, self.config.decode_ahead, self.threads) as media:
+        decode = partial(self.decoding, shape=plan.shape)
+        with ahead(decode, plan.clips, self.config.decode_ahead, self.threads) as media:
             ids = (clip.clip_id for clip in plan.clips)
             checked = chosen(ids, self.config.round_trips)
             samples = encode_clips(
@@ -163,18 +168,13 @@ class EncodeShard:
             "why": why,
         }
 
-    def _media(self, clip: Clip, shape: ClipShape) -> ClipMedia | MediaError:
-        try:
-            return clip_media(clip, shape, self.copies, self.config.fit, self.decoders.read)
-        except MediaError as error:
-            return error
 
-
-def _pace(config: EncodeConfig, device: torch.device) -> tuple[int, int]:
-    """Clips a batch, and threads that wait for children."""
+def _pace(config: EncodeConfig, device: torch.device, far: bool) -> tuple[int, int]:
+    """Clips a batch, and threads that wait for children, or for the cluster."""
     most = min(config.decode_ahead, os.cpu_count() or 1)
     batch, threads = (1, 1) if device.type == "cpu" else (4, most)
-    return config.batch_size or batch, config.decode_threads or max(1, threads)
+    threads = config.decode_ahead if far else config.decode_threads or threads
+    return config.batch_size or batch, max(1, threads)
 
 
 def planned(root: Path, config: EncodeConfig, specs: Specs) -> list[ShardPlan]:
@@ -193,6 +193,8 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     storage.require_ours(out, ("encode.json", "dataset.json"), "shards")
     engine = engine or Engine()
     gpu = on_gpu(config.device, engine)
+    if engine.inline and config.decode_on == "cluster":
+        raise UsageError("decode_on = cluster: not --inline, where there is no Ray")
     kept = require_kept(manifest)
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
@@ -206,7 +208,8 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     if todo:
         work = partial(EncodeShard, root, out, config)
         items = ({"shard": plan.name} for plan in todo)
-        answers = stream(engine, work, items, on_gpu=gpu)
+        far = config.decode_on == "cluster"
+        answers = stream(engine, work, items, on_gpu=gpu, leaves_cores=far)
         _follow(out, answers, todo, len(plans), config.max_failed_share)
     provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
     write_dataset(out, specs, plans, provenance, config.max_failed_share)

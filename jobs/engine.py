@@ -47,9 +47,11 @@ def stream(
     items: Iterable[dict[str, Any]],
     *,
     on_gpu: bool | None = False,
+    leaves_cores: bool = False,
 ) -> Generator[dict[str, Any], None, None]:
     """The answers, in whatever order they come; Ray Data keeps the workers fed, each with a GPU of
-    its own if they are to have one; None is where Ray has any.
+    its own if they are to have one; None is where Ray has any. Those with a GPU, and those that
+    leave cores to Ray's tasks that they wait for, take none: tasks would wait for ever for one.
 
     An exception of a worker ends the stream: workers turn data errors into answers themselves.
     """
@@ -73,12 +75,13 @@ def stream(
 
         on_gpu = _num_gpus() > 0 if on_gpu is None else on_gpu
         workers = _on_gpus(engine) if on_gpu else engine.num_workers()
+        takes: Any = {"num_cpus": int(not (on_gpu or leaves_cores)), "num_gpus": int(on_gpu)}
         items, size = iter(items), max(WINDOW, WINDOW_PER_WORKER * workers)
         while window := list(itertools.islice(items, size)):
             # One block an item: an answer is there as soon as it can be, no item waits for others.
             data = ray.data.from_items(window, override_num_blocks=len(window))
             compute = ray.data.ActorPoolStrategy(size=min(workers, len(window)))
-            answers = data.map(cast(Any, Actor), compute=compute, num_cpus=1, num_gpus=int(on_gpu))
+            answers = data.map(cast(Any, Actor), compute=compute, **takes)
             for row in _rows(answers):
                 if row["error"] is not None:
                     raise pickle.loads(row["error"])
@@ -101,11 +104,19 @@ def _on_gpus(engine: Engine) -> int:
 
 def _rows(answers: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (a Ray dataset)
     """A worker that dies is replaced by Ray; what Ray cannot replace ends the stream."""
-    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
-
-    try:
+    with what_ray_loses():
         yield from answers.iter_rows()
-    except (NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError) as error:
+
+
+@contextmanager
+def what_ray_loses() -> Iterator[None]:
+    """Processes and results that Ray lost and could not replace are a RunError."""
+    from ray import exceptions as ray
+
+    lost = (ray.NodeDiedError, ray.ObjectLostError, ray.RayActorError)
+    try:
+        yield
+    except (*lost, ray.OutOfMemoryError, ray.WorkerCrashedError) as error:
         said = str(error).splitlines()[0]
         raise RunError(f"Ray lost a process ({said}); run it again to go on from here") from error
 

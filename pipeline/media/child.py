@@ -8,6 +8,7 @@ again after it was lost. An exception that no file explains is a bug and stops t
 """
 
 import contextlib
+import pickle
 import pkgutil
 import resource
 import signal
@@ -55,20 +56,21 @@ class Child(Generic[P, T]):
         self._doing, self._limits, self._max_calls = doing, limits, max_calls
         self._process: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()
-        self._served = 0
+        self._served, self._asked = 0, False
 
     def call(self, name: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's answer; crash, hang and exhaustion become MediaError.
 
         RunError names `name` when it is a bug.
         """
-        if self._process is None or self._served >= self._max_calls:
+        if self._process is None or self._asked or self._served >= self._max_calls:
             self.close()
             self._start()
+        self._asked = True  # Until it has answered: who is interrupted leaves an answer to nobody.
         with contextlib.suppress(ConnectionError):  # It has died, as the answer tells.
             self._connection.send((self._limits.deadline_s, self._limits.memory_gib, args, kwargs))
         kind, answer = self._answer(self._limits.deadline_s)
-        self._served += 1
+        self._served, self._asked = self._served + 1, False
         if kind == "bug":
             self.close()
             raise RunError(f"{name}: a bug in {self._doing}, not a bad clip:\n{answer}")
@@ -91,7 +93,7 @@ class Child(Generic[P, T]):
         self.close()
 
     def _start(self) -> None:
-        self._served = 0
+        self._served, self._asked = 0, False
         ours, theirs = Pipe()
         with theirs, contextlib.ExitStack() as held:
             self._connection = held.enter_context(ours)
@@ -144,7 +146,7 @@ def main(name: str, descriptor: int) -> None:
             signal.alarm(int(deadline_s) + SECONDS_WITHOUT_PARENT)
             answer = _called(function, memory_gib, args, kwargs)
             signal.alarm(0)
-            parent.send(answer)
+            parent.send_bytes(answer)
 
 
 def _called(
@@ -152,18 +154,20 @@ def _called(
     memory_gib: float,
     args: tuple[object, ...],
     kwargs: dict[str, object],
-) -> tuple[str, object]:
+) -> bytes:
+    """Pickled: what cannot be is a bug, and no crash of a decoder."""
     _bound_memory(memory_gib)
     try:
-        return "done", function(*args, **kwargs)
+        return pickle.dumps(("done", function(*args, **kwargs)))
     except MediaError as error:
-        return "failed", error
+        answer: tuple[str, object] = "failed", error
     except MemoryError:
-        return "failed", MediaError("memory", "out_of_memory", f"over {memory_gib:g} GiB")
+        answer = "failed", MediaError("memory", "out_of_memory", f"over {memory_gib:g} GiB")
     except OSError as error:
-        return "failed", MediaError("read", "unreadable", str(error))
+        answer = "failed", MediaError("read", "unreadable", str(error))
     except Exception:  # noqa: BLE001 (the process boundary: the parent stops the job with it)
-        return "bug", traceback.format_exc()
+        answer = "bug", traceback.format_exc()
+    return pickle.dumps(answer)
 
 
 def _bound_memory(gib: float) -> None:

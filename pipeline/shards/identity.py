@@ -19,10 +19,10 @@ from avdata.errors import MediaError
 from avdata.pipeline.media.clip import ClipMedia, read_clip
 from avdata.pipeline.media.geometry import Fit
 from avdata.pipeline.shards.dataset import Dataset, SampleEntry, read_sample
-from avdata.pipeline.shards.encode import held
 from avdata.pipeline.shards.quality import chosen
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample
 from avdata.pipeline.shards.verify import Problem
+from avdata.pipeline.sources.clips import held
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.pipeline.sources.files import exists
 

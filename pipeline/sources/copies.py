@@ -57,10 +57,14 @@ def remove_copies_of_the_dead() -> None:
 
 
 class LocalCopies:
-    """The copies used last, up to a size in all; for clips that come in any order."""
+    """The copies used last, up to a size in all; for clips that come in any order.
 
-    def __init__(self, max_gib: float) -> None:
-        self._max_gib = max_gib
+    Where several processes of a machine keep copies, each has its share of that size; one copy
+    may have all of it.
+    """
+
+    def __init__(self, max_gib: float, sharing: int = 1) -> None:
+        self._max_gib, self._sharing = max_gib, sharing
         self._kept: OrderedDict[str, tuple[Path, str]] = OrderedDict()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -82,7 +86,7 @@ class LocalCopies:
 
     def _shrink(self) -> None:
         sizes = [path.stat().st_size for path, _ in self._kept.values()]
-        while len(sizes) > 1 and sum(sizes) > self._max_gib * 2**30:
+        while len(sizes) > 1 and sum(sizes) * self._sharing > self._max_gib * 2**30:
             sizes.pop(0)
             _, (path, _) = self._kept.popitem(last=False)
             path.unlink()

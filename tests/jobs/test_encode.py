@@ -10,8 +10,9 @@ import torch
 from avdata.jobs.verify import verify
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
-from avdata.pipeline.shards.encode import clip_media, encode_clips
+from avdata.pipeline.shards.encode import encode_clips
 from avdata.pipeline.shards.verify import verify_shards
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.encoders.checkpoints import oobleck
 from tests.jobs.films import SMALL, chosen, encode, settings

@@ -35,11 +35,11 @@ def selected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def started(manifest: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+def started(manifest: Path, out: Path, workers: int, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "avdata.jobs.cli", "encode", str(manifest), "--out", str(out)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
-        [*command, *SETTINGS, "--workers", str(workers)],
+        [*command, *SETTINGS, "--workers", str(workers), *options],
         stdout=quiet,
         stderr=quiet,
         start_new_session=True,

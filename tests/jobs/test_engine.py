@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray
@@ -21,6 +21,14 @@ class Square:
         if item["x"] == 13:
             raise UsageError("thirteen")
         return {"y": item["x"] ** 2}
+
+
+class Cores:
+    """What each worker takes of them, as Ray counts."""
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        taken = cast(Any, ray).get_runtime_context().get_assigned_resources()
+        return {**item, "cores": taken.get("CPU", 0)}
 
 
 def squares(engine: Engine, *numbers: int) -> set[int]:
@@ -87,6 +95,13 @@ def test_what_a_worker_lacks_is_said_as_it_is() -> None:
 def test_without_gpus_it_is_the_cluster_that_says_so() -> None:
     with ray_with(num_gpus=0):
         assert [one["y"] for one in stream(Engine(), Square, [{"x": 3}], on_gpu=None)] == [9]
+
+
+def test_workers_take_a_core_unless_others_decode_for_them() -> None:
+    with ray_with(num_gpus=1):
+        for on_gpu, leaves, wanted in ((False, False, 1), (False, True, 0), (True, False, 0)):
+            answers = stream(Engine(), Cores, [{"x": 1}], on_gpu=on_gpu, leaves_cores=leaves)
+            assert [one["cores"] for one in answers] == [wanted]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -1,5 +1,6 @@
 """Sources on a real S3 server."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_from_s3_to_samples_as_from_files(bucket: str, tmp_path: Path) -> None:
         dataset = encode(manifest.root, tmp_path / f"{manifest.root.name}-shards", settings, INLINE)
         digests.append([entry.key for entry in dataset.samples("train")])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow  # Ray starts, for what the test before shows without.
+def test_sources_on_s3_are_decoded_on_a_cluster_as_here(bucket: str, tmp_path: Path) -> None:
+    settings = EncodeConfig(height=96, width=160)
+    root = ingest([bucket], tmp_path / "far", CONFIG, engine=INLINE).root
+    caption(root)
+    encode(root, tmp_path / "here", settings, INLINE)
+    there = dataclasses.replace(settings, decode_on="cluster", decode_ahead=2)
+    encode(root, tmp_path / "there", there, Engine(workers=1))
+    made = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*")}
+        for name in ("here", "there")
+    ]
+    assert made[0] == made[1] != {}
 
 
 def test_an_unchanged_object_is_not_read_again_and_a_changed_one_is(

@@ -10,9 +10,10 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, UsageError
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.record import Clip
-from avdata.pipeline.shards.encode import encode_clips, held
+from avdata.pipeline.shards.encode import encode_clips
 from avdata.pipeline.shards.index import FailedClip
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, to_members
+from avdata.pipeline.sources.clips import held
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.clips import a_clip
 

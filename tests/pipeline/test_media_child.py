@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -111,3 +112,27 @@ def test_a_child_ends_with_its_parent() -> None:
     status = Path("/proc", parent.stdout.decode().strip(), "stat")
     while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.05)
+
+
+def test_an_answer_that_cannot_be_sent_is_a_bug() -> None:
+    child = Child(threading.Lock, "locking", Limits(), max_calls=10)
+    with closing(child), pytest.raises(RunError, match="name: a bug in locking") as caught:
+        child.call("name")
+    assert "cannot pickle" in str(caught.value)
+
+
+def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        function: Callable[..., object] = operator.call
+        with closing(Child(function, "calling", Limits(), max_calls=10)) as child:
+            assert child.call("first", operator.add, 1, 2) == 3
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            with pytest.raises(KeyboardInterrupt):
+                child.call("second", time.sleep, 1.0)
+            assert child.call("third", operator.add, 3, 4) == 7
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -13,11 +13,12 @@ from avdata.errors import SpecMismatch
 from avdata.pipeline.media.geometry import CENTER_CROP
 from avdata.pipeline.record import Clip
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
-from avdata.pipeline.shards.encode import clip_media, encode_clips
+from avdata.pipeline.shards.encode import encode_clips
 from avdata.pipeline.shards.identity import Identity, check_identity
 from avdata.pipeline.shards.plan import PlanSettings, plan_shards
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample
 from avdata.pipeline.shards.writer import write_dataset, write_shard
+from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.clips import CAPTIONS, a_clip
 from tests.pipeline.media import Sound, clicks, textured, times_at, write_movie
