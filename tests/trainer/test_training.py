@@ -287,13 +287,17 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
     assert checkpoint.latest(run) is None
 
 
-def test_a_process_that_fails_ends_the_command_with_its_own_words(tmp_path: Path) -> None:
+def test_a_process_that_fails_ends_the_command_with_its_own_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And is not started again, as it would fail again."""
     shards = write_shards(tmp_path / "shards")
     strict = DataConfig(read=ReadConfig(max_bad_samples=0))
     run = prepare(tmp_path / "run", shards.root, dataclasses.replace(TRAIN, data=strict))
     for tar in shards.root.glob("*/train-*.tar"):
         tar.unlink()
     with pytest.raises(RunError, match=r"train-0000\d\d\.tar: missing"):
-        launch(run, 2)
+        launch(run, 2, restarts=2)
+    assert 1 <= capfd.readouterr().err.count("avdata: ") <= 2
     with pytest.raises(CorruptShard):
         train(run)
