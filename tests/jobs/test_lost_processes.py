@@ -6,6 +6,7 @@ Minutes of starting processes: run with -m slow.
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,18 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from avdata.jobs.train import Start, train
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer import checkpoint
-from avdata.trainer.run import open_run, prepare
+from avdata.trainer.run import Run, open_run, prepare
 from tests.trainer.processes import trained
 from tests.trainer.shards import write_shards
 from tests.trainer.test_exact import (
     TRAIN,
-    Run,
     assert_same_but_for_rounding,
     assert_same_to_the_bit,
 )
@@ -107,6 +108,30 @@ def test_your_own_torchrun_does(dataset: Dataset, whole: Run, tmp_path: Path) ->
     assert_same_to_the_bit(run, whole, tmp_path)
 
 
+def test_your_own_torchrun_on_two_nodes_does(dataset: Dataset, whole: Run, tmp_path: Path) -> None:
+    """Two of it on this machine, which find each other as those of two machines do."""
+    run = prepare(tmp_path / "run", dataset.root, CONFIG)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3"]
+    options += ["--rdzv-backend", "c10d", "--rdzv-endpoint", place, "--local-addr", "127.0.0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options]
+    command += ["-m", "avdata.trainer", str(run.root)]
+    env = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+    def lose() -> None:
+        os.kill(max(processes("-m\0avdata.trainer\0", str(run.root), "RANK=1")), signal.SIGKILL)
+
+    with lost(run.root, lose):
+        nodes = [
+            subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+            for _ in range(2)
+        ]
+        assert [node.wait() for node in nodes] == [0, 0]
+    assert_same_to_the_bit(run, whole, tmp_path)
+
+
 def test_ray_train_does(
     dataset: Dataset, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +152,7 @@ def test_ray_train_goes_on_with_fewer_when_a_machine_is_lost(
     from ray.cluster_utils import Cluster
 
     root = tmp_path / "run"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         second = cluster.add_node(num_cpus=1)
         start = Start(processes=2, least=1, restarts=2, ray=True, address=cluster.address)

@@ -1,6 +1,8 @@
 """Metrics in TensorBoard and in Weights & Biases are those of the file."""
 
 import dataclasses
+import importlib.util
+import json
 import os
 import struct
 import subprocess
@@ -13,7 +15,6 @@ import pytest
 
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset
-from avdata.trainer import track
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.track import TrackConfig, numbers, require_installed
@@ -70,8 +71,6 @@ def test_wandb_has_what_the_file_has_under_one_name_over_a_resume(
 
 def history(file: Path) -> Iterator[dict[str, Any]]:
     """Lines of a W&B file: protocol buffers in LevelDB's log format, after a header."""
-    import json
-
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, parts = file.read_bytes(), HEADER, b""
@@ -98,7 +97,7 @@ def history(file: Path) -> Iterator[dict[str, Any]]:
 def test_what_is_not_installed_is_named_before_anything_begins(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(track.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(UsageError, match=f"track.{name}: not installed; pip install {name}"):
-        require_installed(TrackConfig(**{name: True}))
+        require_installed(TrackConfig(tensorboard=name == "tensorboard", wandb=name == "wandb"))
     require_installed(TrackConfig())
