@@ -30,7 +30,7 @@ from tests.trainer.test_exact import (
     assert_same_to_the_bit,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 CONFIG = dataclasses.replace(TRAIN, steps=40)
 ROOT = Path(__file__).parents[2]
 

@@ -65,6 +65,7 @@ def test_wandb_has_what_the_file_has_under_one_name_over_a_resume(
     told = [line for file in files for line in history(file)]
     wanted = [dict(numbers(line)) for line in read_metrics(run.metrics)]
     assert [line["_step"] for line in told] == [1, 2, 3]
+    assert {"loss", "epoch", "seats_by_time.3", "validation.raw.samples"} <= told[-1].keys()
     for one, line in zip(told, wanted, strict=True):
         assert {name: one[name] for name in line} == line
 
