@@ -93,17 +93,22 @@ def test_faster_ways_train_the_same_model(
         np.testing.assert_allclose(column(run, name), column(plain, name), rtol=rtol)
 
 
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where inductor keeps what it has compiled."""
+    return tmp_path_factory.mktemp("kernels")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
 @pytest.mark.parametrize("parallel", [ParallelConfig(), FSDP], ids=["ddp", "fsdp"])
 def test_layers_compiled_by_inductor_train_the_same_model(
-    parallel: ParallelConfig, dataset: Dataset, plain: Run, tmp_path: Path
+    parallel: ParallelConfig, dataset: Dataset, plain: Run, kernels: Path, tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(TRAIN, compile="inductor", parallel=parallel)
     run = prepare(tmp_path / "run", dataset.root, settings)
     command = [sys.executable, "-m", "avdata.trainer", str(run.root)]
-    kernels = tmp_path / "kernels"
     env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(kernels)}
     subprocess.run(command, check=True, env=env)
     assert list(kernels.rglob("*.so"))
