@@ -146,6 +146,9 @@ def test_ray_train_does(
     assert_same_to_the_bit(open_run(root), whole, tmp_path)
 
 
+# Ray's cluster on one machine leaves a socket open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_ray_train_goes_on_with_fewer_when_a_machine_is_lost(
     dataset: Dataset, whole: Run, tmp_path: Path
 ) -> None:
