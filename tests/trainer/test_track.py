@@ -1,6 +1,7 @@
 """Metrics in TensorBoard and in Weights & Biases are those of the file."""
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -72,8 +73,7 @@ def test_wandb_has_what_the_file_has_under_one_name_over_a_resume(
 
 def history(file: Path) -> Iterator[dict[str, Any]]:
     """Lines of a W&B file: protocol buffers in LevelDB's log format, after a header."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     data, at, parts = file.read_bytes(), HEADER, b""
     assert data.startswith(b":W&B")
     while at < len(data):
@@ -84,7 +84,7 @@ def history(file: Path) -> Iterator[dict[str, Any]]:
         parts += data[at + HEADER : at + HEADER + length]
         at += HEADER + length
         if kind in (1, 4):  # Whole, or the last part.
-            record = Record()
+            record = messages.Record()
             record.ParseFromString(parts)
             parts = b""
             if record.WhichOneof("record_type") == "history":
