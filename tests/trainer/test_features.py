@@ -133,6 +133,9 @@ def test_what_is_measured_is_of_one_piece(plain: Run) -> None:
         assert line["tflops_per_device"] > 0
         assert line["mfu"] is None
         assert 0 <= line["data_wait_share"] <= 1
+        assert 0 <= line["checkpoint_stall_share"] < 1
+        assert line["tokens_per_second"] > line["samples_per_second"] > 0
+        assert line["memory_gib"] > 0
 
 
 def test_mfu_is_what_is_achieved_of_the_peak(dataset: Dataset, tmp_path: Path) -> None:
