@@ -4,16 +4,16 @@ The same function as under torchrun; every start goes on from the newest checkpo
 by avdata's own loader, whose order is exact at any number of processes.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avdata import storage
-from avdata.errors import AvdataError, RunError, UsageError
+from avdata.errors import AvdataError, RunError
 from avdata.jobs.engine import Engine, joined_ray
 from avdata.trainer import checkpoint
+from avdata.trainer.launch import spoken
 from avdata.trainer.run import Run, open_run
 
 WORD = "last-word.json"
@@ -63,7 +63,7 @@ def launch_on_ray(run: Run, config: RayConfig) -> None:
                 said = str(error).strip().splitlines()[-1]
                 raise RunError(f"{run.root}: Ray lost its processes ({said})") from error
     if word.exists():
-        raise _spoken(word)
+        raise spoken(word)
     reached = checkpoint.latest(run) or 0
     if reached < run.config.steps:
         raise RunError(f"{run.root}: stopped at step {reached}; the same command goes on")
@@ -82,8 +82,3 @@ def _work(settings: dict[str, str]) -> None:
         told = {"message": str(error), "exit_code": error.exit_code}
         storage.write_json(root / WORD, told)
         raise
-
-
-def _spoken(word: Path) -> AvdataError:
-    told = json.loads(word.read_text())
-    return (UsageError if told["exit_code"] == UsageError.exit_code else RunError)(told["message"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avdata.encoders.device import usable
+from avdata.errors import UsageError
 
 TIMEOUT = datetime.timedelta(minutes=10)
 
@@ -47,7 +48,8 @@ class Group:
 def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Group]:
     """The group that torchrun or Ray Train set up, or a group of one where there is neither.
 
-    NCCL on CUDA, gloo on CPU.
+    NCCL on CUDA, gloo on CPU. UsageError where torchrun was told to restart in a way that cannot
+    work.
     """
     here = usable(device)
     if here.type == "cuda":
@@ -57,12 +59,31 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Group]:
         yield Group(dist.get_rank(), dist.get_world_size(), here)
         return
     backend = "nccl" if here.type == "cuda" else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=TIMEOUT)
-    else:
-        store = dist.HashStore()
-        dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=0, world_size=1)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    store = _store() if "RANK" in os.environ else dist.HashStore()
+    dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=world)
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), here)
     finally:
         dist.destroy_process_group()
+
+
+def _store() -> dist.Store | None:
+    """Where the processes of a launcher find each other; None is where torch looks by itself.
+
+    Torchrun's own store outlives processes that are started again and keeps the addresses of those
+    before, which torch 2.14 then calls (its issue 135712): every start gets names of its own.
+    """
+    told = os.environ
+    if told.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    if int(told["GROUP_WORLD_SIZE"]) > 1 and int(told["TORCHELASTIC_MAX_RESTARTS"]) > 0:
+        # Nodes count starts each for itself, so they would not agree on a name.
+        raise UsageError(
+            "torchrun --max-restarts over several nodes: start each with --rdzv-backend c10d and "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment, or without restarts"
+        )
+    shared = dist.TCPStore(
+        told["MASTER_ADDR"], int(told["MASTER_PORT"]), is_master=False, timeout=TIMEOUT
+    )
+    return dist.PrefixStore(f"start-{told['TORCHELASTIC_RESTART_COUNT']}", shared)

@@ -5,7 +5,6 @@ with that one line and not with torchrun's account of its children.
 """
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from avdata import storage
 from avdata.errors import AvdataError, RunError, UsageError
 from avdata.trainer import checkpoint
 from avdata.trainer.run import Run
@@ -28,7 +28,7 @@ SHUTDOWN_SECONDS = 600
 def launch(run: Run, processes: int, restarts: int = 0) -> None:
     """Trains with so many processes; RunError when one fails or they are told to stop.
 
-    When one is lost all are started again, up to `restarts` times.
+    When one is lost all are started again, up to `restarts` times; not where one could say why.
     """
     quiet = logging.getLogger("torch.distributed.elastic")  # Its children have levels of their own.
     quiet.addHandler(logging.NullHandler())
@@ -44,13 +44,15 @@ def launch(run: Run, processes: int, restarts: int = 0) -> None:
             torchrun.main(options)
         except ChildFailedError as error:
             if word.exists():
-                raise _spoken(word) from None
+                raise spoken(word) from None
             rank, failure = error.get_first_failure()
             raise RunError(
                 f"{run.root}: process {rank} ended with {failure.exitcode}; its own words are above"
             ) from error
         except SignalException:
             raise RunError(f"{run.root}: stopped; the same command goes on from there") from None
+        if word.exists():
+            raise spoken(word)
     reached = checkpoint.latest(run) or 0
     if reached < run.config.steps:
         raise RunError(
@@ -72,13 +74,19 @@ def _undisturbed() -> Iterator[None]:
         os.environ.update(variables)
 
 
+def has_spoken() -> bool:
+    """Whether a training process has ended with an error that it could name."""
+    return WORD in os.environ and Path(os.environ[WORD]).exists()
+
+
 def leave_word(error: AvdataError) -> None:
     """Called by a training process before it ends."""
     if WORD in os.environ:
         told = {"message": str(error), "exit_code": error.exit_code}
-        Path(os.environ[WORD]).write_text(json.dumps(told))
+        storage.write_json(Path(os.environ[WORD]), told)
 
 
-def _spoken(word: Path) -> AvdataError:
-    told = json.loads(word.read_text())
+def spoken(word: Path) -> AvdataError:
+    """The error that a process left word of."""
+    told = storage.read_json(word)
     return (UsageError if told["exit_code"] == UsageError.exit_code else RunError)(told["message"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ def tracked(
 ) -> Iterator[Callable[[Line], None]]:
     """A function that takes each line of metrics, its numbers alone, nested ones by dotted names.
 
-    Lines beyond `resume_step`, of a run that was killed, give way to those that come.
+    Lines beyond `resume_step`, of a run that was killed, give way to those that come in
+    TensorBoard; W&B keeps the first line of a step, which is the same to the bit where as many
+    processes go on.
     """
     with contextlib.ExitStack() as open_ones:
         sinks: list[Callable[[Line], None]] = []
@@ -90,7 +93,7 @@ def _wandb(
 
     file = root / "wandb.json"
     if not file.exists():
-        storage.write_json(file, {"id": wandb.util.generate_id()})
+        storage.write_json(file, {"id": secrets.token_hex(8)})
     run = wandb.init(
         project=config.project,
         name=root.resolve().name,
@@ -98,6 +101,7 @@ def _wandb(
         resume="allow",
         dir=str(root),
         config=dict(settings),
+        settings=wandb.Settings(console="off"),  # What is printed is for whoever started the run.
     )
     try:
         yield lambda line: run.log(dict(numbers(line)), step=line["step"])

@@ -37,7 +37,7 @@ from avdata.trainer.step import Learner
 from avdata.trainer.stop import listening
 from avdata.trainer.surgery import start_from
 from avdata.trainer.throughput import peak_tflops
-from avdata.trainer.track import tracked
+from avdata.trainer.track import require_installed, tracked
 from avdata.versions import versions
 
 
@@ -47,6 +47,7 @@ def train(run: Run) -> int:
     A group of one where no launcher started this process.
     """
     config = run.config
+    require_installed(config.track)
     with (
         joined(config.device) as group,
         listening(config.stop_after_minutes) as stop,

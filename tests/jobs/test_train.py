@@ -1,11 +1,7 @@
-"""How training is started: forecast, Ray Train, again when a process is lost."""
+"""How training is started: forecast, options, Ray Train."""
 
 import dataclasses
 import json
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +15,7 @@ from avdata.trainer.metrics import read_metrics
 from avdata.trainer.run import prepare
 from tests.trainer.processes import trained
 from tests.trainer.shards import write_shards
-from tests.trainer.test_exact import BATCHES, TRAIN
+from tests.trainer.test_exact import TRAIN
 
 QUICK = dataclasses.replace(TRAIN, steps=6, val_every=100, val_samples=1)
 EXACT = ("step", "loss", "gradient_norm", "batch_digest", "draws_digest")
@@ -61,37 +57,3 @@ def test_options_that_mean_nothing_together_are_refused() -> None:
         Start(processes=2, least=1)
     with pytest.raises(UsageError, match="exceeds"):
         Start(processes=2, least=3, ray=True)
-
-
-def a_worker_of(root: Path) -> int:
-    """The last process that torchrun started for the run."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_text().split("\0")
-        except OSError:
-            continue
-        if "avdata.trainer" in command and str(root) in command and "--standalone" not in command:
-            found.append(int(folder.name))
-    return max(found)
-
-
-@pytest.mark.slow
-def test_a_lost_process_starts_all_of_them_again(dataset: Dataset, tmp_path: Path) -> None:
-    """And the run is the one that lost none."""
-    root, killed = tmp_path / "run", []
-
-    def kill() -> None:
-        while not list((root / "checkpoints").glob("step-????????")):
-            time.sleep(0.01)
-        killed.append(a_worker_of(root))
-        os.kill(killed[0], signal.SIGKILL)
-
-    config = dataclasses.replace(QUICK, steps=40, checkpoint_every=2)
-    thread = threading.Thread(target=kill)
-    thread.start()
-    train(root, dataset.root, config, Start(processes=2, restarts=4))
-    thread.join()
-    train(tmp_path / "whole", dataset.root, config, Start(processes=2))
-    assert killed
-    assert lines(root, EXACT + BATCHES) == lines(tmp_path / "whole", EXACT + BATCHES)

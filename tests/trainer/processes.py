@@ -26,10 +26,9 @@ def start(root: Path, world: int = 1, file_limit: int | None = None) -> list[Bas
 
 
 def ended(processes: list[BaseProcess]) -> list[int | None]:
-    """Their exit codes."""
+    """Their exit codes; how long it may take is for the test's own limit to say."""
     for one in processes:
-        one.join(timeout=240)
-        assert one.exitcode is not None
+        one.join()
     return [one.exitcode for one in processes]
 
 

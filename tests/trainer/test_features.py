@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,6 @@ from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.parallel import ParallelConfig
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.schedule import ScheduleConfig
-from avdata.trainer.track import TrackConfig, require_installed
 from avdata.trainer.train import train
 from avdata.trainer.validate import HeldOut, errors
 from tests.trainer.data.loaders import flip
@@ -90,6 +93,32 @@ def test_faster_ways_train_the_same_model(
         np.testing.assert_allclose(column(run, name), column(plain, name), rtol=rtol)
 
 
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where inductor keeps what it has compiled."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("parallel", [ParallelConfig(), FSDP], ids=["ddp", "fsdp"])
+def test_layers_compiled_by_inductor_train_the_same_model(
+    parallel: ParallelConfig, dataset: Dataset, plain: Run, kernels: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(TRAIN, compile="inductor", parallel=parallel)
+    run = prepare(tmp_path / "run", dataset.root, settings)
+    command = [sys.executable, "-m", "avdata.trainer", str(run.root)]
+    env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(kernels)}
+    subprocess.run(command, check=True, env=env)
+    assert list(kernels.rglob("*.so"))
+    for name in ("loss", "gradient_norm"):
+        np.testing.assert_allclose(column(run, name), column(plain, name), rtol=1e-4)
+    ours, theirs = (read_metrics(one.metrics)[-1] for one in (run, plain))
+    for name in ("val_loss_video", "val_ema_loss_audio"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
 def test_what_is_measured_is_of_one_piece(plain: Run) -> None:
     for line in read_metrics(plain.metrics):
         seats = np.array(line["seats_by_time"])
@@ -104,6 +133,9 @@ def test_what_is_measured_is_of_one_piece(plain: Run) -> None:
         assert line["tflops_per_device"] > 0
         assert line["mfu"] is None
         assert 0 <= line["data_wait_share"] <= 1
+        assert 0 <= line["checkpoint_stall_share"] < 1
+        assert line["tokens_per_second"] > line["samples_per_second"] > 0
+        assert line["memory_gib"] > 0
 
 
 def test_mfu_is_what_is_achieved_of_the_peak(dataset: Dataset, tmp_path: Path) -> None:
@@ -232,27 +264,6 @@ def test_a_run_is_not_prolonged_where_its_rate_has_begun_to_fall(
     assert rates[0] == rates[1] == rates[2] > rates[3]
     with pytest.raises(UsageError, match="has begun to fall"):
         made(run.root, dataset, schedule=schedule, steps=8, warmup_steps=1)
-
-
-def test_tensorboard_has_what_the_file_has(dataset: Dataset, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = made(tmp_path / "run", dataset, track=TrackConfig(tensorboard=True))
-    events = EventAccumulator(str(run.root / "tensorboard"))
-    events.Reload()
-    told = [(one.step, one.value) for one in events.Scalars("loss")]
-    assert told == [
-        (line["step"], pytest.approx(line["loss"])) for line in read_metrics(run.metrics)
-    ]
-    assert "validation.raw.by_time.0.5.video" in events.Tags()["scalars"]
-
-
-def test_what_is_not_installed_is_named_before_anything_begins() -> None:
-    if __import__("importlib.util").util.find_spec("wandb") is not None:
-        pytest.skip("wandb is installed")
-    with pytest.raises(UsageError, match="pip install wandb"):
-        require_installed(TrackConfig(wandb=True))
 
 
 def test_a_forecast_counts_what_the_run_will_do(dataset: Dataset, plain: Run) -> None:

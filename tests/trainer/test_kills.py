@@ -52,6 +52,10 @@ def test_thirty_kills_tear_nothing(
         first = checkpoint.latest(run) or 0
         while len(read_metrics(run.metrics)) in (before, first) and processes[0].is_alive():
             time.sleep(0.005)
+        while number % 3 == 0 and (checkpoint.latest(run) or 0) == first:
+            if not processes[0].is_alive():
+                break
+            time.sleep(0.005)  # However slow the machine, it has something new to go on from.
         until = time.monotonic() + rng.uniform(0, 0.4)
         while time.monotonic() < until or (number % 2 and not is_writing(run)):
             if not processes[0].is_alive():
@@ -70,6 +74,7 @@ def test_thirty_kills_tear_nothing(
     assert sorted(reached) == reached
     assert len(reached) == KILLS
     assert inside >= KILLS // 3
+    assert len(set(reached)) >= KILLS // 3
     trained(run.root, 2)
     assert_same_to_the_bit(run, whole, tmp_path)
 

@@ -130,6 +130,19 @@ def test_one_process_goes_on_where_two_stopped_with_the_same_batches(
     assert losses(run, at + 3) == pytest.approx(losses(alone, at + 3), rel=5e-2)
 
 
+def test_restarts_over_several_nodes_that_would_call_lost_processes_are_refused(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepare(tmp_path / "run", dataset.root, TRAIN)
+    told = {"USE_AGENT_STORE": "True", "MAX_RESTARTS": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        train(run)
+
+
 def test_when_the_command_is_killed_its_processes_do_not_train_on(
     dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -287,13 +300,17 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
     assert checkpoint.latest(run) is None
 
 
-def test_a_process_that_fails_ends_the_command_with_its_own_words(tmp_path: Path) -> None:
+def test_a_process_that_fails_ends_the_command_with_its_own_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And is not started again, as it would fail again."""
     shards = write_shards(tmp_path / "shards")
     strict = DataConfig(read=ReadConfig(max_bad_samples=0))
     run = prepare(tmp_path / "run", shards.root, dataclasses.replace(TRAIN, data=strict))
     for tar in shards.root.glob("*/train-*.tar"):
         tar.unlink()
     with pytest.raises(RunError, match=r"train-0000\d\d\.tar: missing"):
-        launch(run, 2)
+        launch(run, 2, restarts=2)
+    assert 1 <= capfd.readouterr().err.count("avdata: ") <= 2
     with pytest.raises(CorruptShard):
         train(run)
