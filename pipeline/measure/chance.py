@@ -49,9 +49,9 @@ def believed(chances: Float[ndarray, " k"]) -> Bool[ndarray, " k"]:
     Hochberg, 1995); those of which nothing can be told are.
     """
     told = ~np.isnan(chances)
-    kept = ~told
+    kept: Bool[ndarray, " k"] = ~told
     if told.any():
-        kept[told] = false_discovery_control(chances[told]) <= FALSE_SHARE
+        kept[told] = np.asarray(false_discovery_control(chances[told])) <= FALSE_SHARE
     return kept
 
 
