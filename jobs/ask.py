@@ -69,7 +69,8 @@ class AskAbout:
         try:
             # What is under way when the budget ends has been paid for.
             wanted = itertools.takewhile(lambda _: not spent, clips)
-            for row in _in_threads(self._ask, wanted, self.config.threads):
+            threads, close = self.config.threads, self.captioner.close
+            for row in _in_threads(self._ask, wanted, threads, close):
                 spent = spent or row.reason == "budget"
                 if row.reason == "budget":
                     continue
@@ -79,9 +80,6 @@ class AskAbout:
                 if len(batch) >= BATCH:
                     self.store.write(batch)
                     batch = []
-        except BaseException:
-            self.captioner.close()  # Nobody waits for a retry any more.
-            raise
         finally:
             if batch:
                 self.store.write(batch)
@@ -116,7 +114,7 @@ class AskAbout:
         if self.in_a_row == self.config.max_failures_in_a_row:
             raise RunError(
                 f"{self.role} captions: {self.in_a_row} clips in a row failed, the last by "
-                f"{row.reason} ({row.detail}); see to the endpoint, then run it again to go on"
+                f"{row.reason} ({row.detail}); see to what fails, then run it again to go on"
             )
 
 
@@ -185,9 +183,14 @@ def _opened(who: Asked, device: str) -> Captioner:
 
 
 def _in_threads(
-    work: Callable[[Clip], AnswerRow], clips: Iterable[Clip], threads: int
+    work: Callable[[Clip], AnswerRow],
+    clips: Iterable[Clip],
+    threads: int,
+    give_up: Callable[[], None],
 ) -> Iterator[AnswerRow]:
-    """Answers in whatever order they come; few clips wait at a time."""
+    """Answers in whatever order they come; few clips wait at a time. `give_up` is called where one
+    fails or no more are taken, before what is under way is waited for.
+    """
     rest = iter(clips)
     with ThreadPoolExecutor(threads) as pool:
         running: set[Future[AnswerRow]] = set()
@@ -200,5 +203,8 @@ def _in_threads(
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for one in done:
                     yield one.result()
+        except BaseException:
+            give_up()  # Nobody waits for a retry any more.
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

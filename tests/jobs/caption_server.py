@@ -135,6 +135,13 @@ class Handler(BaseHTTPRequestHandler):
     def be_locked(self) -> None:
         self.send(401, {"error": "no such key"})
 
+    def be_closing(self) -> None:
+        """Wants the first to come again a second later, and the others never."""
+        if self.count == 1:
+            self.send(503, {"error": "busy"}, Retry_After="1")
+        else:
+            self.be_locked()
+
     def be_dripping(self) -> None:
         """A good answer, if one waits for it."""
         choice = {"message": {"content": self.text}, "finish_reason": "stop"}

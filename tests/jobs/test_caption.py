@@ -184,6 +184,15 @@ def test_an_endpoint_that_cannot_be_used_says_so_at_once(
     assert len(server.requests()) <= 6
 
 
+def test_nobody_waits_for_a_retry_when_an_endpoint_cannot_be_used(
+    manifest: Manifest, server: Server
+) -> None:
+    with pytest.raises(UsageError, match="HTTP 401"):
+        caption(manifest.root, server.config("closing", max_wait_s=60.0))
+    asked = server.requests()
+    assert asked.count(asked[0]) == 1
+
+
 def test_an_answer_that_never_ends_is_a_timeout(manifest: Manifest, server: Server) -> None:
     dripping = server.endpoint("dripping", timeout_s=0.3, max_retries=0)
     config = replace(server.config("good"), video=dripping, audio=TemplateCaptions())
