@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avdata import storage
 from avdata.errors import AvdataError, RunError
 from avdata.jobs.engine import Engine, joined_ray
 from avdata.trainer import checkpoint
-from avdata.trainer.launch import spoken
+from avdata.trainer.launch import speak, spoken
 from avdata.trainer.run import Run, open_run
 
 WORD = "last-word.json"
@@ -79,6 +78,5 @@ def _work(settings: dict[str, str]) -> None:
     try:
         train(open_run(root))
     except AvdataError as error:
-        told = {"message": str(error), "exit_code": error.exit_code}
-        storage.write_json(root / WORD, told)
+        speak(error, root / WORD)
         raise

@@ -82,8 +82,12 @@ def has_spoken() -> bool:
 def leave_word(error: AvdataError) -> None:
     """Called by a training process before it ends."""
     if WORD in os.environ:
-        told = {"message": str(error), "exit_code": error.exit_code}
-        storage.write_json(Path(os.environ[WORD]), told)
+        speak(error, Path(os.environ[WORD]))
+
+
+def speak(error: AvdataError, word: Path) -> None:
+    """Leaves word of an error, for `spoken`."""
+    storage.write_json(word, {"message": str(error), "exit_code": error.exit_code})
 
 
 def spoken(word: Path) -> AvdataError:
