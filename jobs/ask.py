@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from avdata import config as configuration
 from avdata.encoders.captioner import Captioner, Question
 from avdata.encoders.device import usable
@@ -99,12 +97,10 @@ class AskAbout:
         shown = clip.media.height, clip.media.width
         shape = own_shape(shown, whole, 32 if self.role == "audio" else config.longer_side)
         media = clip_media(clip, shape, self.copies, read=self.decoders.read)
-        count = min(config.frames, len(media.frames))
-        picked = np.linspace(0, len(media.frames) - 1, count).round().astype(int)
         return Question(
             f"{clip.clip_id}-{self.role}",
             self.prompt,
-            None if self.role == "audio" else media.frames[picked],
+            None if self.role == "audio" else media.evenly(config.frames),
             None if self.role == "video" else media.samples.mean(axis=0),
             config.sample_rate,
         )

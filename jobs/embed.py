@@ -3,6 +3,7 @@ work and of commit. Clips are decoded in child processes ahead of the models.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -73,9 +74,7 @@ class EmbedClips:
                 if isinstance(own, MediaError):
                     failed[clip.clip_id] = own.reason
                     continue
-                count = min(self.config.frames, len(own.frames))
-                picked = np.linspace(0, len(own.frames) - 1, count).round().astype(int)
-                seen[clip.clip_id] = own.frames[picked]
+                seen[clip.clip_id] = own.evenly(self.config.frames)
                 if clip.audio is not None:
                     heard[clip.clip_id] = own.samples.mean(axis=0)
         for medium, store in self.stores.items():
@@ -128,7 +127,7 @@ def embed(
     items = [{"clip_ids": todo[first : first + BATCH]} for first in range(0, len(todo), BATCH)]
     work = partial(EmbedClips, root, config, stores)
     answers = stream(engine, work, items, on_gpu=on_gpu(config.device, engine))
-    with progress("embed", len(todo)) as advance:
+    with progress("embed", len(todo)) as advance, closing(answers):
         for answer in answers:
             advance(by=answer["count"])
 

@@ -34,6 +34,11 @@ class ClipMedia:
     samples: Float32[ndarray, "2 m"]
     """In -1..1; zero where the source has no sound."""
 
+    def evenly(self, count: int) -> UInt8[ndarray, "k h w 3"]:
+        """So many frames, spread from the first to the last, or all where there are fewer."""
+        k = min(count, len(self.frames))
+        return self.frames[np.linspace(0, len(self.frames) - 1, k).round().astype(int)]
+
 
 def read_clip(
     path: Path, start_s: float, shape: ClipShape, threads: int = 1, fit: Fit = CENTER_CROP

@@ -31,8 +31,6 @@ SMALLER = 4
 """By how much smaller the picture is that every frame is measured by."""
 SMALLEST_SIDE = 12
 """Of that picture: what optical flow needs. Tiny pictures and ribbons are stretched to it."""
-
-
 SOUND_AT_ONCE = 32
 """Decoded frames of sound that are read together: between two pictures each would find the code and
 the data that it needs gone from the processor's caches."""
