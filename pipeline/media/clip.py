@@ -36,8 +36,9 @@ class ClipMedia:
 
     def evenly(self, count: int) -> UInt8[ndarray, "k h w 3"]:
         """So many frames, spread from the first to the last, or all where there are fewer."""
-        k = min(count, len(self.frames))
-        return self.frames[np.linspace(0, len(self.frames) - 1, k).round().astype(int)]
+        places = np.linspace(0, len(self.frames) - 1, min(count, len(self.frames)))
+        found: UInt8[ndarray, "k h w 3"] = self.frames[places.round().astype(int)]
+        return found
 
 
 def read_clip(
