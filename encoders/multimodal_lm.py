@@ -20,7 +20,7 @@ from avdata import storage
 from avdata.encoders import weights
 from avdata.encoders.captioner import Answer, Question
 from avdata.encoders.weights import DTYPES, Model, Release, Weights
-from avdata.errors import UsageError
+from avdata.errors import RunError, UsageError
 
 VERSION = 1
 RELEASE = Release(
@@ -91,7 +91,8 @@ class OpenMultimodalLM:
         """Nothing is held beyond its own life."""
 
     def ask(self, question: Question) -> Answer:
-        """See `Captioner.ask`; UsageError for pictures or sounds that the model cannot read."""
+        """See `Captioner.ask`; UsageError for pictures or sounds that the model cannot read,
+        RunError when memory does not suffice."""
         self._require_reads(question)
         mine: Future[Answer] = Future()
         self._waiting.append((question, mine))
@@ -122,8 +123,16 @@ class OpenMultimodalLM:
             return_tensors="pt",
             processor_kwargs={"padding": True},
         ).to(self._device, self._dtype)
-        with torch.inference_mode():
-            found: Tensor = self._model.generate(**given, max_new_tokens=self._config.max_tokens)
+        try:
+            with torch.inference_mode():
+                found: Tensor = self._model.generate(
+                    **given, max_new_tokens=self._config.max_tokens
+                )
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"{self._folder}: no memory for {len(questions)} questions at once; lower its "
+                "batch_size, or frames or longer_side"
+            ) from error
         said = found[:, given["input_ids"].shape[1] :].cpu()
         return [self._answer(tokens) for tokens in said]
 
@@ -187,6 +196,8 @@ def _processor(folder: Path) -> Model:
     if getattr(processor, "chat_template", None) is None:
         raise UsageError(f"{folder}: no chat template; give a model that follows instructions")
     processor.tokenizer.padding_side = "left"  # Answers go on where questions end.
+    if processor.tokenizer.pad_token is None:  # What pads is masked: any token will do.
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor
 
 

@@ -142,9 +142,9 @@ class Asking:
         size = max(BATCH, ROUNDS * self.config.threads)
         items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
         work = partial(AskAbout, role, who, self.config, store)
-        if not self.engine.inline:
-            self.held.enter_context(joined_ray(self.engine))
         engine, gpu = _workers(who, self.config.device, self.engine)
+        if not engine.inline:
+            self.held.enter_context(joined_ray(engine))
         answers = stream(engine, work, items, on_gpu=gpu)
         shown = progress(f"{role} captions", len(clips), len(clips) - len(todo))
         with shown as advance, closing(answers):
@@ -165,11 +165,13 @@ def _workers(who: Asked, device: str, engine: Engine) -> tuple[Engine, bool | No
     """How many workers, and whether on GPUs.
 
     One where nothing else is said and there is no GPU: its threads keep an endpoint busy, and a
-    model takes all cores. And one where requests are counted, so that they are in one place.
+    model takes all cores. None but this process where requests are counted, as Ray begins workers
+    anew and each would begin to count.
     """
     gpu = False if isinstance(who, Endpoint) else on_gpu(device, engine)
-    counted = isinstance(who, Endpoint) and who.max_requests is not None
-    if counted or (gpu is False and engine.workers is None):
+    if isinstance(who, Endpoint) and who.max_requests is not None:
+        return replace(engine, inline=True), gpu
+    if gpu is False and engine.workers is None:
         return replace(engine, workers=1), gpu
     return engine, gpu
 

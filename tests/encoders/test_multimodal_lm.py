@@ -1,6 +1,7 @@
 """Captions by transformers, on tiny random models of the library's own classes."""
 
 import importlib
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from avdata.encoders.captioner import Captioner, Question
 from avdata.encoders.multimodal_lm import MultimodalLM, OpenMultimodalLM
-from avdata.errors import UsageError
+from avdata.errors import RunError, UsageError
 from tests.encoders.captioners import ENDS, llava, omni, qwen2_audio
 
 CPU = torch.device("cpu")
@@ -165,3 +166,32 @@ def test_a_model_without_chat_template_or_with_other_weights_is_refused(tmp_path
     (tmp_path / "omni" / "model.safetensors").rename(tmp_path / "llava" / "model.safetensors")
     with pytest.raises(UsageError, match="not of this model"):
         MultimodalLM(str(tmp_path / "llava")).open(CPU)
+
+
+def test_a_vocabulary_without_a_token_to_pad_with_still_answers_questions_of_different_lengths(
+    models: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "llava"
+    shutil.copytree(models / "llava", root)
+    library: Any = importlib.import_module("transformers")
+    processor = library.AutoProcessor.from_pretrained(root)
+    processor.tokenizer.pad_token, processor.tokenizer.eos_token = None, "a"
+    processor.save_pretrained(root)
+    assert library.AutoProcessor.from_pretrained(root).tokenizer.pad_token is None
+    captioner = MultimodalLM(str(root), max_tokens=24, batch_size=4).open(CPU)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(captioner.ask, [question("llava", k) for k in range(4)]))
+    assert together == [captioner.ask(question("llava", k)) for k in range(4)]
+
+
+def test_too_little_memory_says_what_to_ask_for_less_of(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = opened(models, "llava")
+
+    def full(**_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(captioner._model, "generate", full)
+    with pytest.raises(RunError, match="lower its batch_size"):
+        captioner.ask(question("llava", 0))
