@@ -15,7 +15,7 @@ from avdata.trainer import checkpoint
 from avdata.trainer.launch import speak, spoken
 from avdata.trainer.run import Run, open_run
 
-WORD = "last-word.json"
+WORD_FILE = "last-word.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RayConfig:
 
 def launch_on_ray(run: Run, config: RayConfig) -> None:
     """Trains with as many processes as there is room for; RunError or UsageError when it fails."""
-    word = run.root / WORD
+    word = run.root / WORD_FILE
     word.unlink(missing_ok=True)
     root = str(run.root.resolve())
     with joined_ray(Engine(address=config.address, workers=config.most)):
@@ -73,10 +73,10 @@ def _work(settings: dict[str, str]) -> None:
     from avdata.trainer.train import train
 
     root = Path(settings["root"])
-    if (root / WORD).exists():
+    if (root / WORD_FILE).exists():
         return
     try:
         train(open_run(root))
     except AvdataError as error:
-        speak(error, root / WORD)
+        speak(error, root / WORD_FILE)
         raise

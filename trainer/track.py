@@ -31,7 +31,7 @@ def require_installed(config: TrackConfig) -> None:
     """UsageError where something is asked for that is not there."""
     for name in ("tensorboard", "wandb"):
         if getattr(config, name) and importlib.util.find_spec(name) is None:
-            raise UsageError(f"track.{name}: not installed; pip install {name}")
+            raise UsageError(f"track.{name}: not installed; pip install 'avdata[track]'")
 
 
 @contextmanager
