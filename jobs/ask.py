@@ -21,7 +21,7 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, RunError
 from avdata.jobs.caption_config import Asked, CaptionConfig
 from avdata.jobs.device import on_gpu
-from avdata.jobs.engine import Engine, joined_ray, stream
+from avdata.jobs.engine import Engine, joined_ray, num_gpus, stream
 from avdata.pipeline.caption_answers import AnswerRow, Answers
 from avdata.pipeline.caption_text import Role, cleaned
 from avdata.pipeline.manifest import Manifest
@@ -142,9 +142,13 @@ class Asking:
         size = max(BATCH, ROUNDS * self.config.threads)
         items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
         work = partial(AskAbout, role, who, self.config, store)
-        engine, gpu = _workers(who, self.config.device, self.engine)
+        engine = self.engine
+        if isinstance(who, Endpoint) and who.max_requests is not None:
+            # Ray begins workers anew, and each would begin to count.
+            engine = replace(engine, inline=True)
         if not engine.inline:
             self.held.enter_context(joined_ray(engine))
+        engine, gpu = _workers(who, self.config.device, engine)
         answers = stream(engine, work, items, on_gpu=gpu)
         shown = progress(f"{role} captions", len(clips), len(clips) - len(todo))
         with shown as advance, closing(answers):
@@ -161,17 +165,16 @@ def ingested(manifest: Manifest) -> IngestConfig:
     return configuration.from_plain(IngestConfig, manifest.settings(), where)
 
 
-def _workers(who: Asked, device: str, engine: Engine) -> tuple[Engine, bool | None]:
+def _workers(who: Asked, device: str, engine: Engine) -> tuple[Engine, bool]:
     """How many workers, and whether on GPUs.
 
     One where nothing else is said and there is no GPU: its threads keep an endpoint busy, and a
-    model takes all cores. None but this process where requests are counted, as Ray begins workers
-    anew and each would begin to count.
+    model takes all cores.
     """
     gpu = False if isinstance(who, Endpoint) else on_gpu(device, engine)
-    if isinstance(who, Endpoint) and who.max_requests is not None:
-        return replace(engine, inline=True), gpu
-    if gpu is False and engine.workers is None:
+    if gpu is None:
+        gpu = num_gpus() > 0
+    if not gpu and engine.workers is None:
         return replace(engine, workers=1), gpu
     return engine, gpu
 

@@ -73,7 +73,7 @@ def stream(
                 except AvdataError as error:  # Ray would wrap it in its own.
                     return {"answer": None, "error": pickle.dumps(error)}
 
-        on_gpu = _num_gpus() > 0 if on_gpu is None else on_gpu
+        on_gpu = num_gpus() > 0 if on_gpu is None else on_gpu
         workers = _on_gpus(engine) if on_gpu else engine.num_workers()
         takes: Any = {"num_cpus": int(not (on_gpu or leaves_cores)), "num_gpus": int(on_gpu)}
         items, size = iter(items), max(WINDOW, WINDOW_PER_WORKER * workers)
@@ -88,7 +88,8 @@ def stream(
                 yield row["answer"]
 
 
-def _num_gpus() -> int:
+def num_gpus() -> int:
+    """Of the cluster that this process has joined."""
     import ray
 
     return int(cast(Any, ray).cluster_resources().get("GPU", 0))
@@ -96,7 +97,7 @@ def _num_gpus() -> int:
 
 def _on_gpus(engine: Engine) -> int:
     """Items at once; Ray would wait for ever for a GPU that is not there."""
-    count = _num_gpus()
+    count = num_gpus()
     if count == 0:
         raise UsageError("Ray has no GPU to give; set device=cpu, or join a cluster by --address")
     return min(engine.workers or count, count)
