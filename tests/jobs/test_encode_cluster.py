@@ -187,9 +187,8 @@ def test_a_node_lost_while_it_decodes_changes_nothing(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_child(
     selected: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
