@@ -193,19 +193,16 @@ def _in_threads(
     fails or no more are taken, before what is under way is waited for.
     """
     rest = iter(clips)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, ExitStack() as halted:
+        halted.callback(pool.shutdown, wait=False, cancel_futures=True)
+        halted.callback(give_up)  # First: nobody waits for a retry any more.
         running: set[Future[AnswerRow]] = set()
-        try:
-            while True:
-                free = 2 * threads - len(running)
-                running |= {pool.submit(work, clip) for clip in itertools.islice(rest, free)}
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for one in done:
-                    yield one.result()
-        except BaseException:
-            give_up()  # Nobody waits for a retry any more.
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while True:
+            free = 2 * threads - len(running)
+            running |= {pool.submit(work, clip) for clip in itertools.islice(rest, free)}
+            if not running:
+                halted.pop_all()
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for one in done:
+                yield one.result()

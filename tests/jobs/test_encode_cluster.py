@@ -17,18 +17,14 @@ from ray.cluster_utils import Cluster
 
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, RunError, UsageError
-from avdata.jobs.caption import caption
 from avdata.jobs.decoding import ClusterDecoding, Reading, WorkerDecoding, on_cluster
 from avdata.jobs.encode import EncodeConfig, encode
 from avdata.jobs.engine import Engine
-from avdata.jobs.ingest import ingest
 from avdata.pipeline.manifest import Manifest
-from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.shards.plan import PlanSettings
 from tests.jobs.test_chaos import descendants
-from tests.jobs.test_encode_workers import MOST_S, started
-from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
+from tests.jobs.test_encode_workers import MOST_S, several_films, started
 
 NODES = 3
 CONFIG = EncodeConfig(
@@ -40,15 +36,8 @@ Node = Any
 
 @pytest.fixture(scope="module")
 def selected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Captioned clips of several films, of which some make a shard."""
-    raw, root = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("manifest")
-    pictures = bouncing_ball()
-    for number in range(5):
-        sound = Sound(clicks([0.75 + number / 10], 2.5))
-        write_movie(raw / f"{number}.mp4", pictures, times_at(24, len(pictures)), sound)
-    ingest([raw], root, IngestConfig(num_frames=17), engine=Engine(inline=True))
-    caption(root)
-    return root
+    """Clips of several films, of which some make a shard."""
+    return several_films(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

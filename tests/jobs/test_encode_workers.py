@@ -22,9 +22,8 @@ SETTINGS = ["--set", "plan.samples_per_shard=1"]
 MOST_S = 200
 
 
-@pytest.fixture(scope="module")
-def selected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Captioned clips of several films, each to become a shard of its own."""
+def several_films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of captioned clips."""
     raw, root = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("manifest")
     pictures = bouncing_ball()
     for number in range(5):
@@ -33,6 +32,12 @@ def selected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ingest([raw], root, IngestConfig(num_frames=17), engine=Engine(inline=True))
     caption(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of several films, each to become a shard of its own."""
+    return several_films(tmp_path_factory)
 
 
 def started(manifest: Path, out: Path, workers: int, *options: str) -> subprocess.Popen[bytes]:
