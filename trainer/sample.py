@@ -14,7 +14,7 @@ from avdata.errors import UsageError
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.write import write_mp4
 from avdata.pipeline.shards.dataset import Dataset, SampleEntry, read_members
-from avdata.pipeline.shards.sample import read_npy
+from avdata.pipeline.shards.npy import read_npy
 from avdata.trainer import checkpoint
 from avdata.trainer.decode import as_media
 from avdata.trainer.flow import SamplerConfig, sample

@@ -19,7 +19,8 @@ from avdata.pipeline.shards.index import (
     read_index,
     require_name,
 )
-from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, read_npy
+from avdata.pipeline.shards.npy import read_npy
+from avdata.pipeline.shards.sample import ARRAYS, EncodedSample
 
 THREADS = 16
 """That read indices at once: on S3 each costs a wait."""

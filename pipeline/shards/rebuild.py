@@ -23,7 +23,7 @@ from avdata.pipeline.shards.index import (
     tar_path,
     write_index,
 )
-from avdata.pipeline.shards.sample import read_npy
+from avdata.pipeline.shards.npy import read_npy
 
 
 def rebuild_index(

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from numpy.typing import NDArray
 
 from avdata.errors import RunError
 
@@ -41,12 +40,6 @@ def to_members(sample: EncodedSample) -> dict[str, bytes]:
     members = {f"{name}.npy": _npy(sample, name) for name in ARRAYS}
     members["json"] = json.dumps(sample.meta, sort_keys=True, ensure_ascii=False).encode()
     return dict(sorted(members.items()))
-
-
-def read_npy(data: bytes) -> NDArray[np.float16]:
-    """The array of a member; never unpickles."""
-    array: NDArray[np.float16] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
 
 
 def _npy(sample: EncodedSample, name: str) -> bytes:

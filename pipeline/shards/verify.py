@@ -20,7 +20,8 @@ from avdata.pipeline.shards.index import (
     tar_members,
     tar_path,
 )
-from avdata.pipeline.shards.sample import ARRAYS, read_npy
+from avdata.pipeline.shards.npy import read_npy
+from avdata.pipeline.shards.sample import ARRAYS
 
 MEMBERS = {*(f"{name}.npy" for name in ARRAYS), "json"}
 

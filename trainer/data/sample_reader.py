@@ -2,7 +2,6 @@
 checked against the digest in the index.
 """
 
-import io
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +12,11 @@ import numpy as np
 import xxhash
 from jaxtyping import Int64
 from numpy import ndarray
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from avdata.errors import CorruptShard
 from avdata.pipeline.shards.index import Member
+from avdata.pipeline.shards.npy import require_header
 from avdata.pipeline.shards.retry import Attempts
 from avdata.pipeline.shards.store import Store
 from avdata.pipeline.shards.table import MEMBERS, Table
@@ -151,7 +150,7 @@ class SampleReader:
                 )
             header = (bytes(pieces[0]), part.shape)
             if header not in self._headers:
-                _require_header(sample, part, header[0])
+                require_header(*header, f"{sample.tar}: {sample.key}.{part.role}.npy")
                 self._headers.add(header)
 
 
@@ -230,20 +229,3 @@ def _pieces(
     if size > len(into):
         pieces.append(scratch.take(size - len(into)))
     return pieces, count
-
-
-def _require_header(sample: Located, part: Part, header: bytes) -> None:
-    file = io.BytesIO(header)
-    try:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except ValueError as error:
-        raise CorruptShard(
-            f"{sample.tar}: {sample.key}.{part.role}.npy is no array ({error})"
-        ) from error
-    if (shape, fortran, dtype) != (part.shape, False, np.dtype("<f2")):
-        raise CorruptShard(
-            f"{sample.tar}: {sample.key}.{part.role}.npy holds {dtype} {shape}, the index says "
-            f"float16 {part.shape}"
-        )
