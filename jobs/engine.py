@@ -10,9 +10,12 @@ import pickle
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from avdata.errors import AvdataError, RunError, UsageError
+
+if TYPE_CHECKING:
+    import ray.data
 
 WINDOW, WINDOW_PER_WORKER = 1_000, 100
 """Items that Ray is given at once: it keeps some 15 KiB of each in this process to the end."""
@@ -103,7 +106,7 @@ def _on_gpus(engine: Engine) -> int:
     return min(engine.workers or count, count)
 
 
-def _rows(answers: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (a Ray dataset)
+def _rows(answers: "ray.data.Dataset") -> Iterator[dict[str, Any]]:
     """A worker that dies is replaced by Ray; what Ray cannot replace ends the stream."""
     with what_ray_loses():
         yield from answers.iter_rows()

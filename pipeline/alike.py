@@ -6,7 +6,7 @@ compared. The groups are the connected parts of all pairs over the threshold.
 """
 
 import importlib
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -74,7 +74,7 @@ def _pairs(
     return np.concatenate(found, axis=1)
 
 
-def _faiss() -> Any:  # noqa: ANN401 (a library that is not typed)
+def _faiss() -> ModuleType:
     try:
         return importlib.import_module("faiss")
     except ImportError as error:

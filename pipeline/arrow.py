@@ -4,15 +4,23 @@ import dataclasses
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 import pydantic
 
 from avdata.pipeline.record import VERSION
 
-Row = TypeVar("Row")
-SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
+SCALARS: dict[object, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
 
 
 def arrow_schema(row: type[object]) -> pa.Schema:
@@ -23,28 +31,29 @@ def arrow_schema(row: type[object]) -> pa.Schema:
 
 def to_table(row: type[Row], rows: Sequence[Row]) -> pa.Table:
     """A table with one row a record, in the order given."""
-    plain = [dataclasses.asdict(each) for each in rows]  # type: ignore[call-overload]
+    plain = [dataclasses.asdict(each) for each in rows]
     return pa.Table.from_pylist(plain, schema=arrow_schema(row))
 
 
 def from_table(row: type[Row], table: pa.Table) -> list[Row]:
     """The records of a table that `to_table` made."""
-    return pydantic.TypeAdapter(list[row]).validate_python(table.to_pylist())  # type: ignore[valid-type]
+    record = pydantic.TypeAdapter(row)
+    return [record.validate_python(one) for one in table.to_pylist()]
 
 
-def _field(name: str, hint: Any) -> pa.Field:  # noqa: ANN401 (type hints have no common type)
+def _field(name: str, hint: object) -> pa.Field:
     optional = isinstance(hint, types.UnionType)
     if optional:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     return pa.field(name, _type(hint), nullable=optional)
 
 
-def _type(hint: Any) -> pa.DataType:  # noqa: ANN401
+def _type(hint: object) -> pa.DataType:
     if hint in SCALARS:
         return SCALARS[hint]
     if typing.get_origin(hint) is list:
         return pa.list_(_type(typing.get_args(hint)[0]))
-    assert dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
+    assert isinstance(hint, type) and dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
     # Nullable inside: where an optional struct is absent, so are its members.
     inner = typing.get_type_hints(hint).items()
     return pa.struct([_field(name, part).with_nullable(True) for name, part in inner])

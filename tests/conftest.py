@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 from jaxtyping import install_import_hook
 
-import tests.checked  # noqa: F401 (the hook finds the checker by name)
-from tests.s3 import s3_bucket, s3_server  # noqa: F401 (fixtures of all tests)
+from tests.checked import checked
+from tests.s3 import s3_bucket, s3_server
+
+__all__ = ["cache_folder", "checked", "s3_bucket", "s3_server"]
+"""Fixtures of all tests, and the type checker, which the hook finds by its name."""
 
 # Before torch is imported: threads that spin while they wait slow down a machine that others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -4,10 +4,11 @@ The loss of a seat, its metrics by modality and time, its digest, its cost.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsFloat, cast
 
 import numpy as np
 import torch
@@ -56,7 +57,9 @@ class Denoising:
         count = len(batch.share)
         size = self.config.micro_batch_size or count
         moved = batch.to(self.device)
-        return [_cut(moved, slice(first, first + size)) for first in range(0, count, size)]
+        return [
+            cast(Batch, _cut(moved, slice(first, first + size))) for first in range(0, count, size)
+        ]
 
     def draws(self, batch: Batch) -> list[int]:
         """Of video's noise, the time and whether there is a caption: the same for the twin."""
@@ -154,14 +157,16 @@ def _binned(
     return sums
 
 
-def _cut(value: Any, chosen: slice) -> Any:  # noqa: ANN401 (whatever a batch is made of)
+def _cut(value: object, chosen: slice) -> object:
     """Some seats of a batch: of its tensors, lists and values within values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cut = {f.name: _cut(getattr(value, f.name), chosen) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **cut)
+    assert value is None or isinstance(value, (Tensor, list))
     return None if value is None else value[chosen]
 
 
-def _number(value: Any) -> float | None:  # noqa: ANN401 (a float or an array of one)
+def _number(value: SupportsFloat) -> float | None:
     """None where JSON has no word for it."""
-    return float(value) if np.isfinite(value) else None
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -14,6 +14,7 @@ from torch import nn
 from avdata import storage
 from avdata.encoders.encoder import AudioEncoder, VideoEncoder
 from avdata.errors import CorruptShard
+from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.shards.dataset import SampleEntry, read_members
 from avdata.trainer.checkpoint import Weights
 from avdata.trainer.decode import as_media
@@ -58,7 +59,7 @@ class Preview:
                 made = sample(model, seen, heard, self._run.config.sampler)
             if mine < count and not read.damaged:
                 media = as_media(self._run, made, *self._open())
-                written[mine] = self._write(mine, step, weights, media.frames, media.samples)
+                written[mine] = self._write(mine, step, weights, media)
         model.train()
         there = group.summed({"written": written})["written"]
         return [self._name(step, weights, number) for number in range(count) if there[number]]
@@ -85,9 +86,7 @@ class Preview:
             self._decoders = encoders.video.open(device), audio
         return self._decoders
 
-    def _write(
-        self, number: int, step: int, weights: Weights, frames: object, samples: object
-    ) -> bool:
+    def _write(self, number: int, step: int, weights: Weights, media: ClipMedia) -> bool:
         """False where the sample's captions are damaged."""
         from avdata.pipeline.media.write import write_mp4
 
@@ -98,7 +97,8 @@ class Preview:
         except CorruptShard as error:
             self._reader.quarantine.add_held_out(entry.key, entry.tar, error)
             return False
-        write_mp4(path, frames, run.clip.fps, samples, run.specs.audio.sample_rate)  # type: ignore[arg-type]
+        rate = run.specs.audio.sample_rate
+        write_mp4(path, media.frames, run.clip.fps, media.samples, rate)
         storage.write_json(
             path.with_suffix(".json"),
             {

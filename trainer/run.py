@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from avdata import config as configuration
 from avdata import storage
@@ -143,11 +142,11 @@ def saved_steps(checkpoints: Path) -> list[int]:
     return [int(path.name[5:]) for path in checkpoints.glob("step-????????") if path.is_dir()]
 
 
-def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401 (plain JSON)
+def _differences(name: str, old: object, new: object) -> Iterator[tuple[str, object, object]]:
     """Dotted names of what differs and may not, each with both values."""
     if name in MAY_CHANGE or old == new:
         return
-    if isinstance(old, dict) and old.keys() == new.keys():
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
         for key in old:
             yield from _differences(f"{name}.{key}", old[key], new[key])
     else:

@@ -1,8 +1,8 @@
 """One optimizer step over a global batch, or none where a number in it is not finite."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def take_step(
 def _gradients(
     learner: Learner,
     task: Task[Batch],
-    parts: Any,  # noqa: ANN401 (a sequence of batches)
+    parts: Sequence[Batch],
 ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
     """Summed over the parts, of this process alone; the gradients are those of all."""
     total, weight = torch.zeros(2, dtype=torch.float64, device=learner.group.device)

@@ -173,7 +173,7 @@ def _cost(
 def _reporting(run: Run, group: Group, first: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that takes each line; only rank 0 writes and shows anything."""
     if group.rank != 0:
-        yield lambda line: None  # noqa: ARG005 (the other ranks' silence)
+        yield lambda _line: None
         return
     config = run.config
     with (

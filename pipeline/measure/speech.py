@@ -9,12 +9,15 @@ import functools
 import importlib.util
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 from scipy.signal import resample_poly
+
+if TYPE_CHECKING:
+    import torch
 
 RATE = 16_000
 CHUNK = 512
@@ -55,7 +58,7 @@ def speech_share(
 
 
 def _probabilities(
-    model: Any,  # noqa: ANN401 (TorchScript has no type)
+    model: "torch.jit.ScriptModule",
     stretches: Float32[ndarray, "s chunks samples"],
 ) -> Float32[ndarray, "s chunks"]:
     import torch
@@ -72,7 +75,7 @@ def _probabilities(
 
 
 @functools.cache
-def _model() -> Any:  # noqa: ANN401
+def _model() -> "torch.jit.ScriptModule | None":
     found = importlib.util.find_spec("silero_vad")
     if found is None or found.origin is None:
         return None
@@ -80,4 +83,6 @@ def _model() -> Any:  # noqa: ANN401
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export.
-        return torch.jit.load(str(Path(found.origin).parent / "data" / "silero_vad.jit")).eval()
+        file = Path(found.origin).parent / "data" / "silero_vad.jit"
+        model: torch.jit.ScriptModule = torch.jit.load(str(file))
+        return model.eval()

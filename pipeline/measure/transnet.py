@@ -6,7 +6,7 @@ it is in a transition. Windows overlap by half and only their middle counts, as 
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,6 +15,9 @@ from numpy import ndarray
 from avdata.errors import UsageError
 from avdata.pipeline.measure.dissolves import Transition
 from avdata.pipeline.media.stream import Picture
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 WINDOW, EDGE = 100, 25
 HEIGHT, WIDTH = 27, 48
@@ -52,7 +55,7 @@ class TransNet:
 
 
 @lru_cache(maxsize=1)
-def _session(path: Path) -> Any:  # noqa: ANN401 (onnxruntime has no types)
+def _session(path: Path) -> "onnxruntime.InferenceSession":
     try:
         import onnxruntime
     except ImportError as error:

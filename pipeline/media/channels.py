@@ -21,7 +21,7 @@ class ChannelSums:
     def moved(self, by_s: float) -> "ChannelSums":
         """The same on another clock."""
         moved = ChannelSums()
-        moved._rows = [(at + by_s, *sums) for at, *sums in self._rows]  # type: ignore[misc]
+        moved._rows = [(at + by_s, left, right, both) for at, left, right, both in self._rows]
         return moved
 
     def correlation(self, start_s: float, end_s: float) -> float | None:

@@ -27,7 +27,7 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(S3)
 
 
-def file_system(uri: str) -> Any:  # noqa: ANN401 (fsspec has no types)
+def file_system(uri: str) -> fsspec.AbstractFileSystem:
     """The file system that a name belongs to; UsageError for one that is not read."""
     if is_remote(uri):
         return fsspec.filesystem("s3", use_listings_cache=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
 from avdata.errors import MediaError, UsageError
@@ -68,7 +69,7 @@ def _meant(name: str) -> Iterator[SourceRow]:
             raise UsageError(f"{name}: neither a file nor a folder")
 
 
-def _matching(files: Any, pattern: str) -> Iterator[SourceRow]:  # noqa: ANN401
+def _matching(files: AbstractFileSystem, pattern: str) -> Iterator[SourceRow]:
     found = files.glob(pattern, detail=True)
     if not found:
         raise UsageError(f"{pattern}: nothing has such a name")
@@ -79,13 +80,13 @@ def _matching(files: Any, pattern: str) -> Iterator[SourceRow]:  # noqa: ANN401
             yield from _inside(files, path)
 
 
-def _inside(files: Any, folder: str) -> Iterator[SourceRow]:  # noqa: ANN401
+def _inside(files: AbstractFileSystem, folder: str) -> Iterator[SourceRow]:
     for _, _, found in files.walk(folder, detail=True, on_error="raise"):
         for info in found.values():
             yield from _media(files, info["name"], info)
 
 
-def _media(files: Any, path: str, info: dict[str, Any]) -> Iterator[SourceRow]:  # noqa: ANN401
+def _media(files: AbstractFileSystem, path: str, info: dict[str, Any]) -> Iterator[SourceRow]:
     if Path(path).suffix.lower() not in SUFFIXES:
         return
     if info.get("islink"):  # Under the name of what it leads to, so that this is found once.

@@ -36,9 +36,10 @@ RENAMED = [
 
 def converted(branch: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     """Weights of laion_clap's HTSAT under the names that ClapModel has for them."""
-    for name, value in branch.items():
+    for theirs, value in branch.items():
+        name = theirs
         for old, new in RENAMED:
-            name = re.sub(old, new, name)  # noqa: PLW2901
+            name = re.sub(old, new, name)
         if ".qkv." in name:
             for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 yield name.replace("qkv", part), third

@@ -33,7 +33,7 @@ def models(made: tuple[Path, dict[str, Any]]) -> Path:
     return made[0]
 
 
-def opened(models: Path, name: str, **settings: Any) -> OpenMultimodalLM:  # noqa: ANN401
+def opened(models: Path, name: str, **settings: Any) -> OpenMultimodalLM:
     return MultimodalLM(str(models / name), **{"max_tokens": 24} | settings).open(CPU)
 
 

@@ -160,5 +160,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)  # noqa: T201 (the port is what is asked for)
+sys.stdout.write(f"{server.server_port}\n")
+sys.stdout.flush()
 server.serve_forever()

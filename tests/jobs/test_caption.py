@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,11 +45,11 @@ class Server:
     url: str
     log: Path
 
-    def endpoint(self, mood: str, **settings: object) -> Endpoint:
-        usual = {"timeout_s": 10.0, "max_wait_s": 0.05}
-        return Endpoint(self.url, f"{mood}-model", **usual | settings)  # type: ignore[arg-type]
+    def endpoint(self, mood: str, **settings: Any) -> Endpoint:
+        usual: dict[str, Any] = {"timeout_s": 10.0, "max_wait_s": 0.05}
+        return Endpoint(self.url, f"{mood}-model", **usual | settings)
 
-    def config(self, mood: str, **settings: object) -> CaptionConfig:
+    def config(self, mood: str, **settings: Any) -> CaptionConfig:
         one = self.endpoint(mood, **settings)
         return CaptionConfig(video=one, audio=one, frames=2, longer_side=64, threads=2)
 

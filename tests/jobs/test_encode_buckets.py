@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,14 +132,14 @@ def test_a_clip_whose_decoding_crashes_is_left_out_with_its_reason(
     reads: list[float] = []
     real = Decoders.read
 
-    def halted_once(self: Decoders, *request: object) -> object:
+    def halted_once(self: Decoders, *request: Any) -> object:
         if not reads:
             reads.append(0.0)
             before = children()
-            real(self, *request)  # type: ignore[arg-type]
+            real(self, *request)
             (pid,) = children() - before
             os.kill(pid, signal.SIGSTOP)
-        return real(self, *request)  # type: ignore[arg-type]
+        return real(self, *request)
 
     with monkeypatch.context() as patch:
         patch.setattr(Decoders, "read", halted_once)
@@ -166,11 +167,11 @@ def only(monkeypatch: pytest.MonkeyPatch, error: MediaError, number: int) -> Non
     reads: list[float] = []
     real = Decoders.read
 
-    def read(self: Decoders, *request: object) -> object:
+    def read(self: Decoders, *request: Any) -> object:
         reads.append(0.0)
         if len(reads) <= number:
             raise error
-        return real(self, *request)  # type: ignore[arg-type]
+        return real(self, *request)
 
     monkeypatch.setattr(Decoders, "read", read)
 

@@ -81,7 +81,7 @@ def tensors(run: Run, into: Path, step: int | None = None) -> dict[str, Any]:
     return found
 
 
-def flatten(value: Any, name: str, found: dict[str, Any]) -> None:  # noqa: ANN401 (any state)
+def flatten(value: Any, name: str, found: dict[str, Any]) -> None:
     if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, one in items:

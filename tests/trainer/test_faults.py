@@ -54,7 +54,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
     return open_dataset(dataset.root), sample.key
 
 
-def made(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
+def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
     return prepare(root, dataset.root, dataclasses.replace(TRAIN, val_samples=0, **changes))
 
 

@@ -51,7 +51,7 @@ def plain(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made(tmp_path_factory.mktemp("runs") / "plain", dataset)
 
 
-def made(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
+def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
     run = prepare(root, dataset.root, dataclasses.replace(TRAIN, **changes))
     train(run)
     return run
@@ -189,7 +189,7 @@ def test_what_is_sound_is_measured_as_if_nothing_were_damaged(tmp_path: Path) ->
     run = prepare(tmp_path / "run", dataset.root, TRAIN)
     model = AVFullDiT.build(CONFIG, run.specs, run.clip, "t2av", 5)
 
-    def loss(model: Any, batch: Batch, t: Any) -> Losses:  # noqa: ANN401 (as of errors)
+    def loss(model: Any, batch: Batch, t: Any) -> Losses:
         return flow_loss(model, batch.video, batch.audio, t, batch.share)
 
     def measured() -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -195,11 +196,11 @@ def test_a_negative_caption_is_what_guidance_leads_away_from(joint: Generator) -
 def test_a_negative_caption_that_nothing_leads_away_from_is_refused(
     runs: dict[Mode, Run],
     mode: Mode,
-    negative: dict[str, str],
+    negative: dict[str, Any],
     config: SamplerConfig,
     message: str,
 ) -> None:
-    prompt = dataclasses.replace(PROMPT, **negative)  # type: ignore[arg-type]
+    prompt = dataclasses.replace(PROMPT, **negative)
     with pytest.raises(UsageError, match=message):
         sample(runs[mode].root, [prompt], config, "cpu")
     with pytest.raises(UsageError, match=message):

@@ -32,7 +32,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_shards(tmp_path_factory.mktemp("shards"))
 
 
-def prepared(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
+def prepared(root: Path, dataset: Dataset, **changes: Any) -> Run:
     return prepare(root, dataset.root, dataclasses.replace(TRAIN, **changes))
 
 

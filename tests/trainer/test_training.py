@@ -75,7 +75,7 @@ def endless(root: Path, dataset: Dataset, processes: int) -> list[str]:
     return [*command, "--out", str(root), "--config", str(file), "--processes", str(processes)]
 
 
-def trained(root: Path, dataset: Dataset, **changes: Any) -> Run:  # noqa: ANN401 (as of replace)
+def trained(root: Path, dataset: Dataset, **changes: Any) -> Run:
     run = prepare(root, dataset.root, dataclasses.replace(TRAIN, **changes))
     train(run)
     return run

@@ -99,14 +99,13 @@ class Plan:
         epoch = self.epoch_of(step)
         before = self.steps_before(epoch)
         number = self._number(epoch, step - before, self.steps_before(epoch + 1) - before)
-        place = 0
-        for place, bucket in enumerate(self._buckets):  # noqa: B007 (used after the loop)
-            begun = self._batches_before(bucket, epoch)
-            count = self._batches_before(bucket, epoch + 1) - begun
-            if number < count:
-                break
-            number -= count
-        real = self._rows(place, self._seats(bucket, epoch, begun, number))
+        begun = [self._batches_before(bucket, epoch) for bucket in self._buckets]
+        ended = [self._batches_before(bucket, epoch + 1) for bucket in self._buckets]
+        ends = np.cumsum(np.subtract(ended, begun))
+        place = int(np.searchsorted(ends, number, side="right"))
+        bucket = self._buckets[place]
+        number += ended[place] - begun[place] - int(ends[place])
+        real = self._rows(place, self._seats(bucket, epoch, begun[place], number))
         return GlobalBatch(
             step=step,
             epoch=epoch,

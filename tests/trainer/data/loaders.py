@@ -32,7 +32,7 @@ def a_loader(
     read: ReadConfig = STRICT,
     mix: MixConfig | None = None,
     quarantine: Path | None = None,
-    **changes: Any,  # noqa: ANN401 (fields of TrainConfig)
+    **changes: Any,
 ) -> Loader:
     settings: dict[str, Any] = {
         "model": CONFIG,

@@ -3,6 +3,7 @@ import resource
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -298,10 +299,10 @@ def test_a_token_budget_gives_every_bucket_its_size(dataset: Dataset) -> None:
     ],
 )
 def test_the_state_of_another_order_is_refused_with_all_that_differs(
-    dataset: Dataset, changes: dict[str, object], named: str
+    dataset: Dataset, changes: dict[str, Any], named: str
 ) -> None:
     state = a_loader(dataset.root).state(3)
     with pytest.raises(UsageError, match=named):
-        a_loader(dataset.root, **changes).step_of(state)  # type: ignore[arg-type]
+        a_loader(dataset.root, **changes).step_of(state)
     other = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=5, ahead=0))
     assert other.step_of(state) == 3

@@ -17,8 +17,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write(tmp_path_factory.mktemp("shards"))
 
 
-def a_stream(dataset: Dataset, **options: int) -> ShardStream:
-    return ShardStream(dataset.root, 4, seed=3, **options)  # type: ignore[arg-type]
+def a_stream(dataset: Dataset, **options: Any) -> ShardStream:
+    return ShardStream(dataset.root, 4, seed=3, **options)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -74,7 +74,7 @@ def test_memory_that_is_used_again_is_never_pinned(
     asked: list[bool] = []
     empty = torch.empty
 
-    def noted(*size: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401 (as torch has them)
+    def noted(*size: Any, **options: Any) -> torch.Tensor:
         asked.append(options.pop("pin_memory", False))
         return empty(*size, **options)
 
