@@ -9,8 +9,8 @@ lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# Benchmarks that type-check; the rest use untyped peers or are still to be typed.
-TYPED := contacts many_sources motion overfit roundtrip select_rows shots step_time train_pace
+# The other benchmarks import peers, or have the name of a standard module (time).
+TYPED := alike contacts dedup encode_cost ingest_cost many_sources motion overfit roundtrip select_rows shots step_time train_pace
 
 # Checkers follow files, not import hooks: link the packages to where their import name says.
 types:

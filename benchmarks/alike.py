@@ -58,8 +58,8 @@ def main() -> None:
     sys.stdout.write(f"{given.count} embeddings of {given.width}, float16: {gib:.2f} GiB" + "\n")
     some = rows[:2_048].astype(np.float32)
     began = time.perf_counter()
-    for first in range(0, min(given.count, 20 * BLOCK // 10), BLOCK // 10):
-        (some @ rows[first : first + BLOCK // 10].astype(np.float32).T >= THRESHOLD).sum()
+    for begin in range(0, min(given.count, 20 * BLOCK // 10), BLOCK // 10):
+        (some @ rows[begin : begin + BLOCK // 10].astype(np.float32).T >= THRESHOLD).sum()
     part = 2_048 * min(given.count, 20 * BLOCK // 10) / given.count**2 * 2
     whole = (time.perf_counter() - began) / part
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -81,8 +81,8 @@ def main() -> None:
     tags = nearest(rows.astype(np.float32), classes, names, 3)
     sys.stdout.write(f"tags: {len(tags)} in {time.perf_counter() - began:.0f} s" + "\n")
     began = time.perf_counter()
-    for first in range(0, given.count, BLOCK):
-        some = rows[first : first + BLOCK].astype(np.float32)
+    for begin in range(0, given.count, BLOCK):
+        some = rows[begin : begin + BLOCK].astype(np.float32)
         agreement(chances(some, classes, 100.0), chances(some[::-1], classes, 20.0))
     sys.stdout.write(f"agreement: {time.perf_counter() - began:.0f} s" + "\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -74,10 +74,9 @@ def _copy(
     rng: np.random.Generator, kind: str, track: UInt64[ndarray, " n"]
 ) -> UInt64[ndarray, " n"]:
     width = 64 if kind == "picture" else 32
-    return (
-        track[round(SHIFT_S / STEPS_S[kind]) :]
-        ^ _bits(rng, len(track), width, WRONG[kind])[: len(track) - round(SHIFT_S / STEPS_S[kind])]
-    )
+    shifted = track[round(SHIFT_S / STEPS_S[kind]) :]
+    copy: UInt64[ndarray, " m"] = shifted ^ _bits(rng, len(shifted), width, WRONG[kind])
+    return copy
 
 
 def _bits(rng: np.random.Generator, count: int, width: int, share: float) -> UInt64[ndarray, " n"]:

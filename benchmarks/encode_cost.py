@@ -21,10 +21,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.wan import WanVideo
@@ -75,7 +76,7 @@ def main() -> None:
 
 def _write_autoencoder(folder: Path, base_dim: int) -> None:
     torch.manual_seed(0)
-    AutoencoderKLWan(
+    cast(Any, diffusers).AutoencoderKLWan(
         base_dim=base_dim,
         decoder_base_dim=8,  # Nothing is decoded.
         z_dim=48,
@@ -144,6 +145,8 @@ def _spread(values: np.ndarray, form: str) -> str:
 
 
 def _memory(root: Path, config: EncodeConfig) -> str:
+    assert config.height
+    assert config.width
     clip = config.height * config.width * 3 * 33 / 1e6
     lines = [f"| clips ahead (frames of one: {clip:.1f} MB) | peak memory |", "|---|---|"]
     for ahead in MEMORY_AHEAD:

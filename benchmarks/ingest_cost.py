@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import cv2
 
 from avdata.errors import MediaError
@@ -60,7 +61,9 @@ def _decode(path: Path) -> None:
     with opened(path, threads=1) as container:
         video = container.streams.best("video")
         audio = container.streams.best("audio", related=video)
-        streams = [one for one in (video, audio) if one is not None]
+        streams = [
+            one for one in (video, audio) if isinstance(one, av.VideoStream | av.AudioStream)
+        ]
         for _ in decoded(container, streams, lambda: None):
             pass
 

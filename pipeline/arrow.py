@@ -53,7 +53,8 @@ def _type(hint: object) -> pa.DataType:
         return SCALARS[hint]
     if typing.get_origin(hint) is list:
         return pa.list_(_type(typing.get_args(hint)[0]))
-    assert isinstance(hint, type) and dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
+    assert isinstance(hint, type), f"no Arrow type for {hint}"
+    assert dataclasses.is_dataclass(hint), f"no Arrow type for {hint}"
     # Nullable inside: where an optional struct is absent, so are its members.
     inner = typing.get_type_hints(hint).items()
     return pa.struct([_field(name, part).with_nullable(True) for name, part in inner])
