@@ -11,7 +11,15 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
-TRANSIENT = ("budget", "timeout", "unreachable", "mismatched", "http_408", "http_429", "http_5xx")
+TRANSIENT_REASONS = (
+    "budget",
+    "timeout",
+    "unreachable",
+    "mismatched",
+    "http_408",
+    "http_429",
+    "http_5xx",
+)
 """Reasons that may pass: such questions are asked again by the next run."""
 
 
@@ -39,7 +47,7 @@ class Answer:
     @property
     def may_pass(self) -> bool:
         """Whether asking again may help."""
-        return self.reason in TRANSIENT
+        return self.reason in TRANSIENT_REASONS
 
 
 @runtime_checkable

@@ -45,10 +45,14 @@ def sample(
 
 
 def prompts_of(root: Path, count: int, seed: int) -> list[Prompt]:
-    """Captions of the first held-out clips, or of training clips where none are held out."""
+    """Captions of held-out clips spread over all of them, or of training clips where none are held
+    out.
+    """
     run: Run = open_run(root)
     dataset = run.dataset()
-    entries = (dataset.samples("val") or dataset.samples("train"))[:count]
+    entries = dataset.samples("val") or dataset.samples("train")
     if not entries:
         raise UsageError(f"{run.shards}: no samples to take captions from")
-    return prompts_from(dataset, entries, seed)
+    count = min(count, len(entries))
+    spread = [entries[number * len(entries) // count] for number in range(count)]
+    return prompts_from(dataset, spread, seed)

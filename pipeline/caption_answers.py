@@ -19,8 +19,8 @@ from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.media.child import PASSING
 from avdata.pipeline.parts import read_tables, write_table
 
-TRANSIENT = (
-    *captioner.TRANSIENT,
+TRANSIENT_REASONS = (
+    *captioner.TRANSIENT_REASONS,
     *(f"media_{reason}" for reason in PASSING),
 )
 """Reasons that may pass, those of a machine that was busy among them."""
@@ -38,7 +38,7 @@ class AnswerRow:
     @property
     def may_pass(self) -> bool:
         """Whether the clip is to be asked about again."""
-        return self.reason in TRANSIENT
+        return self.reason in TRANSIENT_REASONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Answers:
         """By clip; of several a caption goes first, then a reason that lasts."""
         files = sorted(self.folder.glob("*.parquet"))
         table = read_tables(files, arrow_schema(AnswerRow))
-        passing = pc.is_in(table["reason"], value_set=pa.array(TRANSIENT))
+        passing = pc.is_in(table["reason"], value_set=pa.array(TRANSIENT_REASONS))
         rank = pc.add(pc.cast(pc.is_null(table["text"]), pa.int8()), pc.cast(passing, pa.int8()))
         table = table.append_column("rank", rank)
         table = table.sort_by([("rank", "descending"), ("text", "descending")])

@@ -19,7 +19,7 @@ from avdata import storage
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.record import Clip, Quarantined
 
-TRANSIENT = ("deadline", "memory", "read")
+TRANSIENT_STAGES = ("deadline", "memory", "read")
 """Stages whose failures may pass: the machine was busy, the network away."""
 FILES_AT_ONCE = 512
 ROWS_TOGETHER = 65_536
@@ -54,7 +54,7 @@ class Parts:
     def missing(self) -> pa.Array:
         """Digests that failed for a reason which may pass."""
         failed = self.failures(self._digests("quarantine"))
-        passing = pc.is_in(failed["stage"], value_set=pa.array(TRANSIENT))
+        passing = pc.is_in(failed["stage"], value_set=pa.array(TRANSIENT_STAGES))
         return failed["digest"].filter(passing).combine_chunks()
 
     def accounted(self) -> pa.Array:

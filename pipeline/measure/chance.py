@@ -17,7 +17,7 @@ FALSE_SHARE = 0.6
 """Of the strikes of a shot that stand out alone, the most that may do so by chance."""
 
 
-def chances(
+def p_values(
     size: Float[ndarray, " n"],
     happened: Float[ndarray, " n"],
     struck_s: Float[ndarray, " k"],
@@ -44,14 +44,14 @@ def chances(
     return found
 
 
-def believed(chances: Float[ndarray, " k"]) -> Bool[ndarray, " k"]:
+def believed(p_values: Float[ndarray, " k"]) -> Bool[ndarray, " k"]:
     """Which strikes' changes are no chance, by the rate of false discoveries (Benjamini and
     Hochberg, 1995); those of which nothing can be told are.
     """
-    told = ~np.isnan(chances)
+    told = ~np.isnan(p_values)
     kept: Bool[ndarray, " k"] = ~told
     if told.any():
-        kept[told] = np.asarray(false_discovery_control(chances[told])) <= FALSE_SHARE
+        kept[told] = np.asarray(false_discovery_control(p_values[told])) <= FALSE_SHARE
     return kept
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from numpy import ndarray
 
-from avdata.pipeline.measure.chance import believed, chances
+from avdata.pipeline.measure.chance import believed, p_values
 from avdata.pipeline.measure.lockstep import Lockstep, lockstep
 from avdata.pipeline.measure.motion import FrameMotion
 from avdata.pipeline.measure.strikes import Strike
@@ -104,7 +104,7 @@ def contacts(
     levels_db = np.array([strike.level_db for strike in strikes])
     loud_db = float(np.percentile(levels_db, 75))
     heard = levels_db >= loud_db - FAINT_DB
-    likely = chances(seen.size, happened, struck_s, reach)
+    likely = p_values(seen.size, happened, struck_s, reach)
     alone = np.zeros(len(strikes), np.bool_)
     alone[heard] = believed(likely[heard])
     found: dict[int, _Candidate] = {}

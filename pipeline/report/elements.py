@@ -6,7 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 from markupsafe import Markup, escape
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from avdata.pipeline.report import units
@@ -99,6 +101,13 @@ def picture(rgb: NDArray[np.uint8], alt: str) -> Markup:
     height, width = rgb.shape[:2]
     image = Markup('<img alt="{}" width="{}" height="{}" src="{}">')
     return image.format(alt, width, height, source)
+
+
+def strip(frames: UInt8[ndarray, "n h w 3"], fps: float, count: int) -> Markup:
+    """Some frames, from the first to the last, each with its time."""
+    at = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    shown = (picture(frames[index], f"Frame at {index / fps:.2f} s") for index in at)
+    return Markup('<div class="strip">{}</div>').format(Markup("").join(shown))
 
 
 def _row(row: Sequence[Cell], num_text: int) -> Markup:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
@@ -10,7 +9,7 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
 from avdata.pipeline.arrow import from_table
 from avdata.pipeline.manifest import Manifest
-from avdata.pipeline.media.clip import ClipMedia, read_clip
+from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.record import Clip
 from avdata.pipeline.report import charts, elements
 from avdata.pipeline.report.page import Section
@@ -115,7 +114,7 @@ def _media(clip: Clip) -> Markup:
         media = read_clip(paths[0], clip.start_s, _shape(clip))
     except MediaError as error:
         return elements.note(f"The source cannot be read any more: {error}")
-    strip = Markup('<div class="strip">{}</div>').format(_pictures(media))
+    strip = elements.strip(media.frames, FPS, NUM_PICTURES)
     if clip.audio is None:
         return strip + elements.note("The source has no sound.")
     wave = charts.Waveform(
@@ -138,11 +137,4 @@ def _shape(clip: Clip) -> ClipShape:
         height=HEIGHT,
         width=2 * round(min(max(width, HEIGHT / 2), HEIGHT * 2.4) / 2),
         sample_rate=SAMPLE_RATE,
-    )
-
-
-def _pictures(media: ClipMedia) -> Markup:
-    at = np.linspace(0, len(media.frames) - 1, NUM_PICTURES).round().astype(int)
-    return Markup("").join(
-        elements.picture(media.frames[index], f"Frame at {index / FPS:.2f} s") for index in at
     )

@@ -3,12 +3,11 @@
 import base64
 from pathlib import Path
 
-import numpy as np
 from markupsafe import Markup
 
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
-from avdata.pipeline.media.clip import ClipMedia, read_clip
+from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.media.stream import opened
 from avdata.pipeline.report import charts, elements, units
 from avdata.pipeline.report.run_folder import Run, read_object
@@ -72,7 +71,7 @@ def _sheet(title: str, file: Path) -> Markup:
         media = read_clip(file, 0.0, shape)
     except MediaError as error:
         return line + elements.note(f"{file.name} cannot be read: {error}")
-    strip = Markup('<div class="strip">{}</div>').format(_pictures(media, shape))
+    strip = elements.strip(media.frames, shape.fps, NUM_PICTURES)
     if not media.samples.any():
         return line + strip
     sound = media.samples.mean(axis=0).astype(float)
@@ -88,13 +87,6 @@ def _shape(file: Path) -> ClipShape:
             raise MediaError("probe", "no_frames", "its container counts none")
         width = 2 * max(1, round(HEIGHT * video.width / max(1, video.height) / 2))
         return ClipShape(video.frames, round(video.average_rate), HEIGHT, width, SAMPLE_RATE)
-
-
-def _pictures(media: ClipMedia, shape: ClipShape) -> Markup:
-    at = np.linspace(0, len(media.frames) - 1, NUM_PICTURES).round().astype(int)
-    return Markup("").join(
-        elements.picture(media.frames[index], f"Frame at {index / shape.fps:.2f} s") for index in at
-    )
 
 
 def _video(file: Path, label: str) -> Markup:

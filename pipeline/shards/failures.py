@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avdata.errors import RunError
-from avdata.pipeline.parts import TRANSIENT
+from avdata.pipeline.parts import TRANSIENT_STAGES
 from avdata.pipeline.shards.index import FailedClip
 
 JUDGED = 500
@@ -17,7 +17,7 @@ JUDGED = 500
 
 def tried_again(failed: Sequence[FailedClip], retry_failed: bool) -> bool:
     """Whether a shard with these is made anew: with `retry_failed` for any."""
-    return any(retry_failed or one.stage in TRANSIENT for one in failed)
+    return any(retry_failed or one.stage in TRANSIENT_STAGES for one in failed)
 
 
 def require_decoded(
