@@ -55,8 +55,9 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     for medium, way in skipped.items():
         sys.stderr.write(f"{medium}: no model, its columns stay null; {way}\n")
     embed(root, clips, config, stores, engine)
-    # This process may be far from the GPUs of a cluster.
-    device = config.device if engine.address is None else "auto"
+    # This process may be far from the GPUs of a cluster, and has no need of them.
+    far = engine.address is not None and config.device != "cpu"
+    device = "auto" if far else config.device
     found = {one: _meaning(store, clips, config, device) for one, store in stores.items()}
     manifest.write_semantics(_rows(clips, found, config))
     manifest.reassemble()
