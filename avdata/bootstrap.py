@@ -48,9 +48,10 @@ def _ready() -> str:
     sys.stderr.write(f"setting up {VENV}: some minutes, once\n")
     if not Path(python).exists():
         venv.create(VENV, with_pip=True)
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]"], check=True
-    )
+    install = ["pip", "install", "--quiet", "--no-compile", "--editable", f"{ROOT}[dev]"]
+    subprocess.run([python, "-m", *install], check=True)
+    # Left to pip, this takes one core a minute. Some packages ship files that no Python compiles.
+    subprocess.run([python, "-m", "compileall", "-qq", "-j", "0", str(VENV / "lib")], check=False)
     stamp.write_text(digest)
     return python
 

@@ -12,7 +12,7 @@ from typing import Any
 from avdata.errors import AvdataError, RunError
 from avdata.jobs.engine import Engine, joined_ray
 from avdata.trainer import checkpoint
-from avdata.trainer.launch import speak, spoken
+from avdata.trainer.last_word import speak, spoken
 from avdata.trainer.run import Run, open_run
 
 WORD_FILE = "last-word.json"

@@ -1,6 +1,6 @@
 """Starts the training processes on this machine: torchrun, called as a function.
 
-A process that fails for a reason it can name leaves word in a file, so that the command can end
+A process that fails for a reason it can name leaves word (`last_word`), so that the command can end
 with that one line and not with torchrun's account of its children.
 """
 
@@ -16,12 +16,11 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from avdata import storage
-from avdata.errors import AvdataError, RunError, UsageError
+from avdata.errors import RunError
 from avdata.trainer import checkpoint
+from avdata.trainer.last_word import WORD, spoken
 from avdata.trainer.run import Run
 
-WORD = "AVDATA_LAST_WORD"
 SHUTDOWN_SECONDS = 600
 
 
@@ -72,25 +71,3 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(one, handler)
         os.environ.clear()
         os.environ.update(variables)
-
-
-def has_spoken() -> bool:
-    """Whether a training process has ended with an error that it could name."""
-    return WORD in os.environ and Path(os.environ[WORD]).exists()
-
-
-def leave_word(error: AvdataError) -> None:
-    """Called by a training process before it ends."""
-    if WORD in os.environ:
-        speak(error, Path(os.environ[WORD]))
-
-
-def speak(error: AvdataError, word: Path) -> None:
-    """Leaves word of an error, for `spoken`."""
-    storage.write_json(word, {"message": str(error), "exit_code": error.exit_code})
-
-
-def spoken(word: Path) -> AvdataError:
-    """The error that a process left word of."""
-    told = storage.read_json(word)
-    return (UsageError if told["exit_code"] == UsageError.exit_code else RunError)(told["message"])

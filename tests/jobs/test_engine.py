@@ -2,7 +2,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ import torch
 
 from avdata.errors import UsageError
 from avdata.jobs.device import on_gpu
-from avdata.jobs.engine import Engine, stream
+from avdata.jobs.engine import Engine, joined_ray, stream
 
 
 class Square:
@@ -37,9 +37,10 @@ def squares(engine: Engine, *numbers: int) -> set[int]:
 
 @pytest.mark.parametrize("engine", [Engine(inline=True), Engine(workers=2)])
 def test_every_item_is_answered_and_our_errors_keep_their_kind(engine: Engine) -> None:
-    assert squares(engine, 1, 2, 3) == {1, 4, 9}
-    with pytest.raises(UsageError, match=r"^thirteen$"):
-        squares(engine, 13)
+    with nullcontext() if engine.inline else joined_ray(engine):
+        assert squares(engine, 1, 2, 3) == {1, 4, 9}
+        with pytest.raises(UsageError, match=r"^thirteen$"):
+            squares(engine, 13)
 
 
 class Device:
@@ -67,12 +68,25 @@ def ray_with(num_gpus: int) -> Iterator[None]:
         ray.shutdown()
 
 
+def test_without_gpus_it_is_the_cluster_that_says_so() -> None:
+    with ray_with(num_gpus=0):
+        assert [one["y"] for one in stream(Engine(), Square, [{"x": 3}], on_gpu=None)] == [9]
+        with pytest.raises(UsageError, match="Ray has no GPU to give"):
+            list(stream(Engine(), Square, [{"x": 1}], on_gpu=True))
+
+
+@pytest.fixture(scope="module")
+def two_gpus() -> Iterator[None]:
+    with ray_with(num_gpus=2):
+        yield
+
+
+@pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize("on_gpu", [True, None])
 def test_a_worker_on_gpus_has_one_of_its_own(tmp_path: Path, on_gpu: bool | None) -> None:
     items = [{"x": x} for x in range(8)]
-    with ray_with(num_gpus=2):
-        work = partial(Device, tmp_path, 2)
-        answers = list(stream(Engine(workers=9), work, items, on_gpu=on_gpu))
+    work = partial(Device, tmp_path, 2)
+    answers = list(stream(Engine(workers=9), work, items, on_gpu=on_gpu))
     assert {answer["x"] for answer in answers} == set(range(8))
     devices = {answer["pid"]: answer["device"] for answer in answers}
     assert sorted(devices.values()) == ["0", "1"]
@@ -86,22 +100,18 @@ class Absent:
         return item
 
 
+@pytest.mark.usefixtures("two_gpus")
 def test_what_a_worker_lacks_is_said_as_it_is() -> None:
     """Its own machine is not that of the command."""
-    with ray_with(num_gpus=1), pytest.raises(UsageError, match=r"^device = cuda: not in this"):
+    with pytest.raises(UsageError, match=r"^device = cuda: not in this"):
         list(stream(Engine(), Absent, [{"x": 1}], on_gpu=True))
 
 
-def test_without_gpus_it_is_the_cluster_that_says_so() -> None:
-    with ray_with(num_gpus=0):
-        assert [one["y"] for one in stream(Engine(), Square, [{"x": 3}], on_gpu=None)] == [9]
-
-
+@pytest.mark.usefixtures("two_gpus")
 def test_workers_take_a_core_unless_others_decode_for_them() -> None:
-    with ray_with(num_gpus=1):
-        for on_gpu, leaves, wanted in ((False, False, 1), (False, True, 0), (True, False, 0)):
-            answers = stream(Engine(), Cores, [{"x": 1}], on_gpu=on_gpu, leaves_cores=leaves)
-            assert [one["cores"] for one in answers] == [wanted]
+    for gpu, leaves, wanted in ((False, False, 1), (False, True, 0), (True, False, 0)):
+        answers = stream(Engine(), Cores, [{"x": 1}], on_gpu=gpu, leaves_cores=leaves)
+        assert [one["cores"] for one in answers] == [wanted]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -114,8 +124,3 @@ def test_a_head_without_gpus_leaves_them_to_the_cluster() -> None:
     assert on_gpu("auto", Engine()) is False
     with pytest.raises(UsageError, match="give cpu, cuda or auto"):
         on_gpu("tpu", far)
-
-
-def test_without_a_gpu_there_is_no_waiting_for_one() -> None:
-    with ray_with(num_gpus=0), pytest.raises(UsageError, match="Ray has no GPU to give"):
-        list(stream(Engine(), Square, [{"x": 1}], on_gpu=True))

@@ -77,7 +77,7 @@ def test_a_batch_in_parts_is_the_batch(
         {"precision": "bfloat16"},
         {"precision": "bfloat16", "parallel": FSDP},
         {"activation_checkpointing": True, "parallel": FSDP},
-        {"compile": "aot_eager"},
+        pytest.param({"compile": "aot_eager"}, marks=pytest.mark.slow),
         {"compile": "aot_eager", "parallel": FSDP},
     ],
     ids=str,
