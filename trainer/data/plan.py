@@ -22,8 +22,8 @@ from avdata.trainer.data.config import Remainder
 from avdata.trainer.data.permutation import Permutation
 from avdata.trainer.data.runs import Runs
 
-BLOCK = 256
-"""Steps whose batches are looked up at once: most of the cost is the same for one."""
+BLOCK_SEATS = 1 << 13
+"""Of steps that are looked up at once: most of the cost of a small batch is the same for many."""
 PASS, MIX, BATCHES = 101, 102, 103
 """Streams of the plan's own draws."""
 
@@ -75,10 +75,11 @@ class Plan:
         self.names = sorted(name for name, bucket in buckets.items() if bucket.seats)
         self._buckets = [buckets[name] for name in self.names]
         self._seed, self._remainder = seed, remainder
-        self._block: tuple[tuple[int, int], list[int]] | None = None
-        self._stride = max((bucket.batch_size for bucket in self._buckets), default=0)
+        self._block: Sequence[GlobalBatch] = ()
         if not self._buckets:
             raise UsageError("the shards have no samples to train on")
+        self._stride = max(bucket.batch_size for bucket in self._buckets)
+        self._span = max(1, BLOCK_SEATS // self._stride)
         if remainder == "drop" and self.steps_before(1) == 0:
             raise UsageError(
                 "no bucket has a whole batch, and remainder = drop leaves nothing to train on; "
@@ -96,24 +97,10 @@ class Plan:
 
     def batch(self, step: int) -> GlobalBatch:
         """The global batch of a step, counted from 0 over all epochs."""
-        epoch = self.epoch_of(step)
-        before = self.steps_before(epoch)
-        number = self._number(epoch, step - before, self.steps_before(epoch + 1) - before)
-        begun = [self._batches_before(bucket, epoch) for bucket in self._buckets]
-        ended = [self._batches_before(bucket, epoch + 1) for bucket in self._buckets]
-        ends = np.cumsum(np.subtract(ended, begun))
-        place = int(np.searchsorted(ends, number, side="right"))
-        bucket = self._buckets[place]
-        number += ended[place] - begun[place] - int(ends[place])
-        real = self._rows(place, self._seats(bucket, epoch, begun[place], number))
-        return GlobalBatch(
-            step=step,
-            epoch=epoch,
-            bucket=self.names[place],
-            rows=np.resize(real, bucket.batch_size),  # Repeats from the start where real ones end.
-            num_real=len(real),
-            first_position=(step - before) * self._stride,
-        )
+        block = self._block
+        if not (block and block[0].step <= step <= block[-1].step):
+            block = self._block = self._looked_up(step)
+        return block[step - block[0].step]
 
     def epoch_of(self, step: int) -> int:
         """The epoch that a step belongs to."""
@@ -122,14 +109,37 @@ class Plan:
             beyond *= 2
         return bisect.bisect_right(range(beyond + 1), step, key=self.steps_before) - 1
 
-    def _number(self, epoch: int, within: int, steps: int) -> int:
-        """Which of the epoch's batches, counted by bucket, its step `within` is."""
-        block, place = divmod(within, BLOCK)
-        if self._block is None or self._block[0] != (epoch, block):
-            some = np.arange(block * BLOCK, min((block + 1) * BLOCK, steps))
-            mixed = Permutation(steps, BATCHES, self._seed, epoch)(some)
-            self._block = ((epoch, block), mixed.tolist())
-        return self._block[1][place]
+    def _looked_up(self, step: int) -> list[GlobalBatch]:
+        """The steps around this one, all of its epoch."""
+        epoch = self.epoch_of(step)
+        before = self.steps_before(epoch)
+        steps = self.steps_before(epoch + 1) - before
+        first = (step - before) // self._span * self._span
+        within = np.arange(first, min(first + self._span, steps))
+        # Which of the epoch's batches, counted by bucket, these steps are.
+        numbers = Permutation(steps, BATCHES, self._seed, epoch)(within)
+        found: dict[int, GlobalBatch] = {}
+        for place, bucket in enumerate(self._buckets):
+            begun = self._batches_before(bucket, epoch)
+            count = self._batches_before(bucket, epoch + 1) - begun
+            (here,) = np.nonzero((numbers >= 0) & (numbers < count))
+            seats = [self._seats(bucket, epoch, begun, number) for number in numbers[here].tolist()]
+            numbers -= count
+            if not seats:
+                continue
+            ends = np.cumsum([len(some) for some in seats])
+            rows = np.split(self._rows(place, np.concatenate(seats)), ends[:-1])
+            for number, real in zip(within[here].tolist(), rows, strict=True):
+                found[number] = GlobalBatch(
+                    step=before + number,
+                    epoch=epoch,
+                    bucket=self.names[place],
+                    # Repeats from the start where real ones end.
+                    rows=np.resize(real, bucket.batch_size),
+                    num_real=len(real),
+                    first_position=number * self._stride,
+                )
+        return [found[number] for number in within.tolist()]
 
     def _batches_before(self, bucket: Bucket, epoch: int) -> int:
         if self._remainder == "carry":
