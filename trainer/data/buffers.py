@@ -5,6 +5,7 @@ give anything back: a block is free when the last tensor on it is gone, so a bat
 costs memory and is never written over.
 """
 
+import math
 import weakref
 from collections import deque
 from typing import Any
@@ -73,5 +74,5 @@ class Lease:
 
 def room(shape: tuple[int, ...], dtype: DTypeLike) -> int:
     """Bytes of a block that such an array takes."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     return max(1, -(-size // ALIGNMENT)) * ALIGNMENT

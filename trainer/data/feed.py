@@ -4,6 +4,7 @@ Readers wait for the disk, the network and the hash, none of which needs the int
 processes would add copies and nothing else. Nothing is shared between ranks.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,11 +80,14 @@ class Feed:
         pool = ThreadPoolExecutor(self.read.threads, thread_name_prefix="reader")
         ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
         self.reader.attempts.stop.clear()
+        closed = threading.Event()
         try:
             for step in range(first, last):
                 batch = self._begin(self.plan.batch(step))
-                samples = locate(self.table, batch.plan.rows[batch.seats], self.roles)
-                reads = [pool.submit(self._seat, batch, k, one) for k, one in enumerate(samples)]
+                samples = list(locate(self.table, batch.plan.rows[batch.seats], self.roles))
+                waiting = iter(list(enumerate(samples)))
+                readers = min(self.read.threads, len(samples))
+                reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
                 ahead.append((batch, reads))
                 del batch, reads  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
@@ -91,6 +95,7 @@ class Feed:
             while ahead:
                 yield self._ready(ahead)
         finally:
+            closed.set()
             self.reader.attempts.stop.set()  # Nobody wants what is still being waited for.
             pool.shutdown(cancel_futures=True)
 
@@ -136,20 +141,29 @@ class Feed:
             found[role] = (seats, *rest)
         return found
 
-    def _seat(self, batch: HostBatch, number: int, sample: Located) -> None:
-        seat = {role: array[number].numpy() for role, array in batch.arrays.items()}
-        try:
-            for role, count in self.reader.read(sample, seat).items():
-                batch.lengths[role][number] = count
-        except CorruptShard as error:
-            # Every rank goes on in step: the seat stays, empty, and counts for nothing.
-            self.quarantine.add(sample.key, sample.tar, error)
-            self.counters.add("substitutes")
-            batch.weights[number] = 0
-            for array in seat.values():
-                array[...] = 0
-        if self.extra is not None:
-            self.extra.fill(batch, number)
+    def _fill(
+        self, batch: HostBatch, waiting: Iterator[tuple[int, Located]], closed: threading.Event
+    ) -> None:
+        """Reads one waiting seat after the other. Several readers take from the same iterator, that
+        of a list, whose next is one step of the interpreter.
+        """
+        arrays = {role: array.numpy() for role, array in batch.arrays.items()}
+        for number, sample in waiting:
+            if closed.is_set():
+                return
+            seat = {role: array[number] for role, array in arrays.items()}
+            try:
+                for role, count in self.reader.read(sample, seat).items():
+                    batch.lengths[role][number] = count
+            except CorruptShard as error:
+                # Every rank goes on in step: the seat stays, empty, and counts for nothing.
+                self.quarantine.add(sample.key, sample.tar, error)
+                self.counters.add("substitutes")
+                batch.weights[number] = 0
+                for array in seat.values():
+                    array[...] = 0
+            if self.extra is not None:
+                self.extra.fill(batch, number)
 
 
 def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:

@@ -1,6 +1,6 @@
 """A set of rows as runs of neighbours: what a filter leaves of an index, in little memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,3 +37,10 @@ def runs_where(mask: Bool[ndarray, " rows"]) -> Runs:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).view(np.int8)))
     lengths = edges[1::2] - edges[::2]
     return Runs(edges[::2], np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def joined(parts: Sequence[tuple[int, Runs]]) -> Runs:
+    """Runs one after the other, each of rows counted from a row of its own."""
+    first = np.concatenate([start + runs.first for start, runs in parts])
+    lengths = np.concatenate([np.diff(runs.before) for _, runs in parts])
+    return Runs(first, np.concatenate([[0], np.cumsum(lengths)]))

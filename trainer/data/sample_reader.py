@@ -56,14 +56,14 @@ class Located:
 
 def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> Iterator[Located]:
     """Of rows of the table."""
-    columns = [(role, MEMBERS.index(f"{role}.npy")) for role in roles]
+    columns = [MEMBERS.index(f"{role}.npy") for role in roles]
     shards = (np.searchsorted(table.first, rows, side="right") - 1).tolist()
-    keys, places = table.keys[rows].tolist(), table.places[rows].tolist()
-    for key, shard, place in zip(keys, shards, places, strict=True):
-        parts = []
-        for role, column in columns:
-            offset, length, digest, shape = place[column]
-            parts.append(Part(role, offset, length, digest, table.shapes[shape]))
+    keys, places = table.keys[rows].tolist(), table.places[rows[:, None], columns].tolist()
+    for key, shard, some in zip(keys, shards, places, strict=True):
+        parts = [
+            Part(role, offset, length, digest, table.shapes[shape])
+            for role, (offset, length, digest, shape) in zip(roles, some, strict=True)
+        ]
         parts.sort(key=_offset)
         yield Located(key.decode(), f"{table.shards[shard].name}.tar", parts)
 

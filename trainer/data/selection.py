@@ -13,7 +13,10 @@ from avdata.errors import UsageError
 from avdata.pipeline.shards.table import MEMBERS, Table
 from avdata.trainer.data.config import MixConfig
 from avdata.trainer.data.plan import Bucket, Group
-from avdata.trainer.data.runs import Runs, runs_of, runs_where
+from avdata.trainer.data.runs import Runs, joined, runs_of, runs_where
+
+CHUNK = 1 << 16
+"""Rows that are weighed at once: what is computed of them stays in the processor's cache."""
 
 Spans = list[tuple[int, int]]
 
@@ -56,22 +59,28 @@ def _weighted(table: Table, spans: Spans, mix: MixConfig) -> list[tuple[float, R
     """The rows of a bucket by their weight, those of weight 0 left out."""
     if not (mix.only_subsets or mix.without_subsets or mix.subset_weights or mix.source_weights):
         return [(1.0, runs_of(spans))] if _count(spans) else []
-    weights = np.zeros(len(table))
-    for first, last in spans:
-        weights[first:last] = _weights(table, first, last, mix)
-    return [(float(one), runs_where(weights == one)) for one in np.unique(weights) if one > 0]
+    by_source = _by_source(table, mix.source_weights)
+    found: dict[float, list[tuple[int, Runs]]] = {}
+    for start, end in spans:
+        for first in range(start, end, CHUNK):
+            weights = _weights(table, first, min(first + CHUNK, end), mix, by_source)
+            for one in np.unique(weights[weights > 0]).tolist():
+                found.setdefault(one, []).append((first, runs_where(weights == one)))
+    return [(one, joined(found[one])) for one in sorted(found)]
 
 
-def _weights(table: Table, first: int, last: int, mix: MixConfig) -> Float64[ndarray, " rows"]:
+def _weights(
+    table: Table, first: int, last: int, mix: MixConfig, by_source: Float64[ndarray, " sources"]
+) -> Float64[ndarray, " rows"]:
     bits = np.asarray(table.subsets[first:last])
     weights = np.ones(last - first)
     if mix.only_subsets:
-        weights[(bits & _bits(table, mix.only_subsets)) == 0] = 0
-    weights[(bits & _bits(table, mix.without_subsets)) != 0] = 0
+        weights *= (bits & _bits(table, mix.only_subsets)) != 0
+    weights *= (bits & _bits(table, mix.without_subsets)) == 0
     for name, weight in mix.subset_weights.items():
-        weights[(bits & _bits(table, (name,))) != 0] *= weight
+        weights *= np.where(bits & _bits(table, (name,)), weight, 1.0)
     if mix.source_weights:
-        weights *= _by_source(table, mix.source_weights)[table.sources[first:last]]
+        weights *= by_source[table.sources[first:last]]
     return weights
 
 

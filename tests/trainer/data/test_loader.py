@@ -11,6 +11,7 @@ import torch
 from avdata.encoders.spec import ClipShape, VideoSpec
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
+from avdata.trainer.data import selection
 from avdata.trainer.data.config import MixConfig, ReadConfig
 from avdata.trainer.data.feed import Feed
 from avdata.trainer.data.stream import ShardStream
@@ -224,7 +225,10 @@ def test_memory_does_not_grow_over_epochs(tmp_path: Path) -> None:
     assert resident() - before < 0.2 * read
 
 
-def test_filters_and_weights_are_by_subset_bucket_and_source(dataset: Dataset) -> None:
+def test_filters_and_weights_are_by_subset_bucket_and_source(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "CHUNK", 3)
     entries = dataset.samples("train")
     one = entries[0].source
 

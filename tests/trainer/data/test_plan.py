@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from avdata.errors import UsageError
 from avdata.trainer.data.config import Remainder
 from avdata.trainer.data.plan import Bucket, GlobalBatch, Group, Plan, slice_of
-from avdata.trainer.data.runs import runs_of, runs_where
+from avdata.trainer.data.runs import joined, runs_of, runs_where
 
 LAWS = settings(deadline=None, max_examples=40)
 SEEDS = st.integers(0, 2**63)
@@ -202,7 +202,9 @@ def test_no_samples_is_an_error() -> None:
         Plan({}, seed=0)
 
 
-@given(st.lists(st.booleans(), max_size=60))
-def test_runs_are_the_rows_of_a_mask(mask: list[bool]) -> None:
-    runs = runs_where(np.array(mask, dtype=bool))
-    assert runs.at(np.arange(len(runs))).tolist() == np.flatnonzero(mask).tolist()
+@given(st.lists(st.booleans(), max_size=60), st.integers(0, 60))
+def test_runs_are_the_rows_of_a_mask_also_when_it_is_cut(mask: list[bool], cut: int) -> None:
+    marked, rows = np.array(mask, dtype=bool), np.flatnonzero(mask).tolist()
+    parts = [(0, runs_where(marked[:cut])), (cut, runs_where(marked[cut:]))]
+    for runs in (runs_where(marked), joined(parts)):
+        assert runs.at(np.arange(len(runs))).tolist() == rows
