@@ -2,7 +2,8 @@
 
     python benchmarks/loader_peers.py prepare|read LOADER DATA [WORKERS]
 
-`read` gives an unmeasured epoch and a measured one, and prints the measured one as a JSON line.
+`read` gives an unmeasured epoch and then, for at least so many seconds, measured ones, and prints
+what they gave as a JSON line.
 """
 
 import io
@@ -13,10 +14,14 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 BATCH = 8
+LEAST_SECONDS = 3.0
 ROLES = ("video", "audio")
 Batches = Iterable[dict[str, Any]]
 """Each has `video` and `audio`, tensors of a batch."""
@@ -32,13 +37,14 @@ def main() -> None:
     for _ in next(epochs):
         pass
     began, cpu = time.perf_counter(), _cpu()
-    first, samples, num_bytes = None, 0, 0
-    for batch in next(epochs):
-        if first is None:
-            first = time.perf_counter() - began
-        samples += len(batch["video"])
-        num_bytes += sum(batch[role].numel() * batch[role].element_size() for role in ROLES)
-    seconds = time.perf_counter() - began
+    first, seconds, samples, num_bytes = None, 0.0, 0, 0
+    while seconds < LEAST_SECONDS:
+        for batch in next(epochs):
+            if first is None:
+                first = time.perf_counter() - began
+            samples += len(batch["video"])
+            num_bytes += sum(batch[role].numel() * batch[role].element_size() for role in ROLES)
+        seconds = time.perf_counter() - began
     line = {
         "samples_per_s": samples / seconds,
         "gb_per_s": num_bytes / seconds / 1e9,
@@ -51,9 +57,16 @@ def main() -> None:
 
 
 def _cpu() -> float:
-    """Of this process and of its workers that have ended."""
+    """Of this process and of its workers, ended or not."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    ended = sum(one.ru_utime + one.ru_stime for one in used)
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            facts = path.read_text().rpartition(")")[2].split()
+            if facts[1] == str(os.getpid()):
+                ticks += int(facts[11]) + int(facts[12])
+    return ended + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _samples(shards: Path) -> Iterator[dict[str, Any]]:
@@ -83,25 +96,28 @@ def _avdata(data: Path, threads: int) -> Iterator[Batches]:
         yield stream
 
 
-def _memcpy(data: Path, _: int) -> Iterator[Batches]:
+def _memcpy(data: Path, threads: int) -> Iterator[Batches]:
+    """All samples lie in memory and are copied into as many batches as our loader has at once."""
     import numpy as np
     import torch
 
-    held = [sample for sample, _ in zip(_samples(data / "shards"), range(400), strict=False)]
-    count = sum(1 for _ in _samples(data / "shards"))
-    into = {role: np.empty((BATCH, *held[0][role].shape), np.float16) for role in ROLES}
-    tensors = {role: torch.from_numpy(into[role]) for role in ROLES}
+    held = list(_samples(data / "shards"))
+    order = np.random.default_rng(0).permutation(len(held)).tolist()
+    ring = [
+        {role: np.zeros((BATCH, *held[0][role].shape), np.float16) for role in ROLES}
+        for _ in range(4)
+    ]
 
-    def copied() -> Batches:
-        for first in range(0, count - BATCH + 1, BATCH):
-            for k in range(BATCH):
-                sample = held[(first + k) * 7919 % len(held)]
-                for role in ROLES:
-                    into[role][k] = sample[role]
-            yield tensors
+    def copied(number: int) -> dict[str, Any]:
+        into = ring[number % len(ring)]
+        for seat, place in enumerate(order[number * BATCH : (number + 1) * BATCH]):
+            for role in ROLES:
+                into[role][seat] = held[place][role]
+        return {role: torch.from_numpy(one) for role, one in into.items()}
 
+    pool = ThreadPoolExecutor(threads)
     while True:
-        yield copied()
+        yield pool.map(copied, range(len(held) // BATCH))
 
 
 def _webdataset(data: Path, workers: int) -> Iterator[Batches]:
@@ -188,41 +204,12 @@ def _litdata(data: Path, workers: int) -> Iterator[Batches]:
 
 
 def _energon(data: Path, workers: int) -> Iterator[Batches]:
-    import torch
-    from megatron import energon
-
-    @energon.edataclass
-    class Latents(energon.Sample):
-        video: torch.Tensor
-        audio: torch.Tensor
-
-    @energon.stateless
-    def cook(raw: dict[str, Any]) -> Latents:
-        arrays = {role: torch.as_tensor(raw[f"{role}.npy"]) for role in ROLES}
-        return Latents(**energon.basic_sample_keys(raw), **arrays)
-
-    class Task(energon.DefaultTaskEncoder):
-        cookers = (energon.Cooker(cook),)
+    from loader_energon import batches
 
     count = sum(1 for _ in _samples(data / "shards"))
-    config = energon.WorkerConfig(rank=0, world_size=1, num_workers=workers)
-    dataset = energon.get_train_dataset(
-        data / "shards",
-        worker_config=config,
-        batch_size=BATCH,
-        shuffle_buffer_size=4 * BATCH,
-        max_samples_per_sequence=100,
-        task_encoder=Task(),
-    )
-    endless = iter(energon.get_loader(dataset))
-
-    def epoch() -> Batches:
-        for _ in range(count // BATCH):
-            batch = next(endless)
-            yield {"video": batch.video, "audio": batch.audio}
-
+    endless = batches(data / "shards", BATCH, workers)
     while True:
-        yield epoch()
+        yield islice(endless, count // BATCH)
 
 
 PREPARE = {"streaming": _streaming_prepare, "litdata": _litdata_prepare}

@@ -5,8 +5,8 @@ checked against the digest in the index.
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -34,9 +34,10 @@ Seat = Mapping[str, NDArray[np.float16]]
 """Role to where its array goes: latents as they are, text (longest d)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One wanted array of a sample."""
+class Part(NamedTuple):
+    """One wanted array of a sample. A tuple is made in half the time of a frozen dataclass, and an
+    epoch makes one for each array.
+    """
 
     role: str
     offset: int
@@ -45,13 +46,15 @@ class Part:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """One sample's wanted arrays, in the order in which they lie."""
 
     key: str
     tar: str
     parts: Sequence[Part]
+
+
+_BY_OFFSET = attrgetter("offset")
 
 
 def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> Iterator[Located]:
@@ -64,12 +67,8 @@ def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) ->
             Part(role, offset, length, digest, table.shapes[shape])
             for role, (offset, length, digest, shape) in zip(roles, some, strict=True)
         ]
-        parts.sort(key=_offset)
+        parts.sort(key=_BY_OFFSET)
         yield Located(key.decode(), f"{table.shards[shard].name}.tar", parts)
-
-
-def _offset(part: Part) -> int:
-    return part.offset
 
 
 def locate_members(
@@ -80,7 +79,7 @@ def locate_members(
     for role in roles:
         one = members[f"{role}.npy"]
         parts.append(Part(role, one.offset, one.length, int(one.digest, 16), tuple(one.shape)))
-    parts.sort(key=_offset)
+    parts.sort(key=_BY_OFFSET)
     return Located(key, tar, parts)
 
 
