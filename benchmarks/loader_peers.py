@@ -115,9 +115,9 @@ def _memcpy(data: Path, threads: int) -> Iterator[Batches]:
                 into[role][seat] = held[place][role]
         return {role: torch.from_numpy(one) for role, one in into.items()}
 
-    pool = ThreadPoolExecutor(threads)
+    run = map if threads == 1 else ThreadPoolExecutor(threads).map
     while True:
-        yield pool.map(copied, range(len(held) // BATCH))
+        yield run(copied, range(len(held) // BATCH))
 
 
 def _webdataset(data: Path, workers: int) -> Iterator[Batches]:

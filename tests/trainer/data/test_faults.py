@@ -15,7 +15,7 @@ from avdata.errors import CorruptShard, RunError, UsageError
 from avdata.pipeline.shards import retry
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.pipeline.shards.retry import Attempts
-from avdata.pipeline.shards.store import LocalStore, Transient
+from avdata.pipeline.shards.store import LocalStore, Store, Transient
 from avdata.trainer.data.cache import RangeCache
 from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.sample_reader import SampleReader
@@ -140,10 +140,15 @@ class Shaky:
 def shaky(
     dataset: Dataset, failure: str, every: int, read: ReadConfig = STRICT, sound: int = 0
 ) -> Loader:
-    loader = a_loader(dataset.root, read=read)
-    attempts = Attempts(read.attempts, lambda: loader.source.counters.add("retries"))
     store = Shaky(Path(dataset.root), failure, every, sound)
-    reader = SampleReader(store, attempts, loader.source.counters)
+    return over(a_loader(dataset.root, read=read), store)
+
+
+def over(loader: Loader, store: Store) -> Loader:
+    """The same on another store."""
+    counters = loader.source.counters
+    attempts = Attempts(loader.feed.read.attempts, lambda: counters.add("retries"))
+    reader = SampleReader(store, attempts, counters)
     return dataclasses.replace(loader, feed=dataclasses.replace(loader.feed, reader=reader))
 
 
@@ -212,6 +217,32 @@ def test_nobody_waits_for_a_silent_store_once_the_batches_are_not_wanted(
     metrics = loader.metrics()
     assert metrics["samples"] == size
     assert metrics["retries"] < read.attempts - 1
+
+
+class Late:
+    """A store on a folder that answers so many times, and then only when nobody wants it."""
+
+    def __init__(self, root: Path, sound: int) -> None:
+        self.root = str(root)
+        self.calls, self._first = 0, sound
+        self.stop = threading.Event()
+        self._sound = LocalStore(str(root))
+
+    def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
+        self.calls += 1
+        if self.calls > self._first:
+            assert self.stop.wait(60)
+        self._sound.read_into(name, offset, pieces)
+
+
+def test_no_more_is_read_once_the_batches_are_not_wanted(dataset: Dataset) -> None:
+    loader = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=1, ahead=2))
+    size = len(loader.keys(0))
+    loader = over(loader, store := Late(Path(dataset.root), size))
+    store.stop = loader.feed.reader.attempts.stop
+    with contextlib.closing(loader.feed.batches(0, 3)) as batches:  # type: ignore[type-var]
+        next(batches)
+    assert store.calls <= size + 1
 
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
