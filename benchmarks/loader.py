@@ -1,6 +1,6 @@
 """The loader beside other loaders, on the same latents in one run.
 
-    python benchmarks/loader.py --work FOLDER [--gib 0.9] [--rounds 3] [--only 4.6MB]
+    python benchmarks/loader.py --work FOLDER [--gib 0.9] [--rounds 3] [--only 4.6MB] [--ours]
 
 writes random latents of two sizes as shards (4.6 MB and 0.2 MB a sample, video and audio), makes an
 environment for each other library (some GB each; they are kept and used again), converts the
@@ -48,18 +48,22 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=0.9, help="Of each size.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=list(VIDEO), help="One of the two sizes.")
+    parser.add_argument("--ours", action="store_true", help="Ours and memcpy alone.")
     given = parser.parse_args()
     pythons = {"avdata": sys.executable, "memcpy": sys.executable}
-    for name, package in PEERS.items():
+    peers = {} if given.ours else PEERS
+    for name, package in peers.items():
         pythons[name] = _environment(given.work / name, package)
     for size in [given.only] if given.only else VIDEO:
         data = given.work / f"data-{size}-{given.gib}"
         _write(data / "shards", VIDEO[size], given.gib)
-        for peer in PEERS:
+        for peer in peers:
             _run(pythons[peer], "prepare", peer, data)
         found: dict[tuple[str, int], list[dict[str, float]]] = {}
         for _ in range(given.rounds):
             for name, number in VARIANTS:
+                if name not in pythons:
+                    continue
                 lines = found.setdefault((name, number), [])
                 if all(line["first_s"] for line in lines):  # What has failed once is left out.
                     line = _run(pythons[name], "read", name, data, number)
@@ -142,7 +146,7 @@ def _table(size: str, found: dict[tuple[str, int], list[dict[str, float]]]) -> N
         return statistics.median(one[name] for one in found[place])
 
     bound = middle(("memcpy", 1), "gb_per_s")
-    slow = max(middle(("webdataset", workers), "gb_per_s") for workers in (0, 2))
+    slow = [middle(place, "gb_per_s") for place in found if place[0] == "webdataset"]
     sys.stdout.write(
         f"\n{size} a sample, medians (lowest to highest)\n\n"
         "| loader | threads or workers | samples/s | GB/s | of memcpy | of webdataset "
@@ -159,7 +163,7 @@ def _table(size: str, found: dict[tuple[str, int], list[dict[str, float]]]) -> N
             f"{middle(place, 'samples_per_s'):.0f}",
             f"{middle(place, 'gb_per_s'):.2f} ({min(speeds):.2f} to {max(speeds):.2f})",
             f"{100 * middle(place, 'gb_per_s') / bound:.0f} %",
-            f"{middle(place, 'gb_per_s') / slow:.1f}",
+            f"{middle(place, 'gb_per_s') / max(slow):.1f}" if slow else "",
             f"{middle(place, 'cpu_s_per_gb'):.2f}",
             f"{middle(place, 'first_s'):.2f}",
         ]
