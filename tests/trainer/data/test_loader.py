@@ -201,6 +201,13 @@ def test_a_batch_that_is_kept_is_not_written_over(dataset: Dataset) -> None:
     assert torch.equal(part, kept[0].video.latents[1])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_seat_is_read_once(dataset: Dataset, threads: int) -> None:
+    loader = a_loader(dataset.root, read=ReadConfig(threads=threads))
+    seats = sum(len(batch.keys) for batch in loader.batches(0, 6))
+    assert loader.metrics()["samples"] == seats
+
+
 def test_memory_is_used_again_however_long_it_goes_on(dataset: Dataset) -> None:
     loader = a_loader(dataset.root, read=ReadConfig(threads=2, ahead=2))
     for _ in loader.batches(0, 60):
