@@ -11,17 +11,22 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
+from tests.pipeline.media import Sound, bouncing_ball, clicks, textured, times_at, write_movie
 
 SETTINGS = ["--set", "num_frames=17", "--workers", "2"]
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight films, one of them under two names, and two files that are none."""
+    """Eight films, in half of them a moving camera, one under two names, and two files that are
+    none.
+    """
     folder = tmp_path_factory.mktemp("raw")
-    pictures = bouncing_ball()
+    wide = textured(5, 180, 680)
     for number in range(8):
+        pictures = bouncing_ball()
+        if number % 2:
+            pictures = [wide[:, 6 * k : 6 * k + 320] for k in range(len(pictures))]
         sound = Sound(clicks([0.75 + number / 10], 2.5))
         write_movie(folder / f"{number}.mp4", pictures, times_at(24, len(pictures)), sound)
     (folder / "again.mp4").hardlink_to(folder / "3.mp4")
