@@ -53,7 +53,7 @@ def repeated(media: Path, film: Path, seconds: float) -> None:
                         continue
                     shift = round(at / packet.time_base)
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    end = max(end, float((packet.pts + packet.duration) * packet.time_base))
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                     packet.stream = copies[originals.index(packet.stream)]
                     out.mux(packet)
             at = end
