@@ -112,7 +112,8 @@ def test_whatever_is_killed_the_manifest_is_the_same(
     raw: Path, unharmed: tuple[Path, float], tmp_path: Path, seed: int, kills: int
 ) -> None:
     whole, seconds = unharmed
-    out, chance, moments = tmp_path / "m", random.Random(seed), []
+    out, chance = tmp_path / "m", random.Random(seed)
+    moments: list[str] = []
     while len(moments) < kills:
         run, began = started(raw, out), time.monotonic()
         moment = chance.uniform(0.1, 0.9) * seconds
