@@ -115,17 +115,20 @@ class MotionSpool:
 
     def __getitem__(self, span: slice, /) -> list[FrameMotion]:
         rows, first = self._rows[span], span.indices(len(self))[0]
-        return [
-            self._replaced.get(first + k)
-            or FrameMotion(
-                row["velocity"],
-                row["moving"],
-                float(row["camera_speed"]),
-                float(row["luma"]),
-                row["explained"],
+        found = [
+            FrameMotion(*parts)
+            for parts in zip(
+                rows["velocity"],
+                rows["moving"],
+                rows["camera_speed"].tolist(),
+                rows["luma"].tolist(),
+                rows["explained"],
+                strict=True,
             )
-            for k, row in enumerate(rows)
         ]
+        for at in self._replaced.keys() & range(first, first + len(found)):
+            found[at - first] = self._replaced[at]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
