@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -15,53 +15,61 @@ SECONDS_BETWEEN_LINES = 5.0
 class Advance(Protocol):
     """Call it when one more is done."""
 
-    def __call__(self, note: str = "", by: int = 1) -> None:
-        """`note` is shown beside the bar."""
+    def __call__(self, note: str = "", by: int = 1, work: int = 0) -> None:
+        """`note` is shown beside the bar; `work` is what these were of the work in all."""
 
 
 @contextmanager
-def progress(what: str, total: int, start: int = 0) -> Iterator[Advance]:
-    """Shows `what` on standard error from `start` to `total`."""
+def progress(what: str, total: int, start: int = 0, work: int = 0) -> Iterator[Advance]:
+    """Shows `what` on standard error from `start` to `total`.
+
+    The time left is told from `work` where that is given, in any unit: it is for things of very
+    different size.
+    """
     console = Console(stderr=True)
     with (
-        _bar(console, what, total, start)
+        _bar(console, what, total, start, work)
         if console.is_terminal
-        else _lines(what, total, start) as advance
+        else _lines(what, total, start, work) as advance
     ):
         yield advance
 
 
 @contextmanager
-def _bar(console: Console, what: str, total: int, start: int) -> Iterator[Advance]:
+def _bar(console: Console, what: str, total: int, start: int, work: int) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[done]}/{task.fields[all]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=total, completed=start, note="")
+        whole, first = (work, 0) if work else (total, start)
+        done = start
+        task = bar.add_task(what, total=whole, completed=first, note="", done=done, all=total)
 
-        def advance(note: str = "", by: int = 1) -> None:
-            bar.update(task, advance=by, note=note)
+        def advance(note: str = "", by: int = 1, work: int = 0) -> None:
+            nonlocal done
+            done += by
+            bar.update(task, advance=work or by, note=note, done=done)
 
         yield advance
 
 
 @contextmanager
-def _lines(what: str, total: int, start: int) -> Iterator[Advance]:
+def _lines(what: str, total: int, start: int, work: int) -> Iterator[Advance]:
     done, began = start, time.monotonic()
-    shown = began
+    shown, worked, whole = began, 0, work or total - start
 
-    def advance(note: str = "", by: int = 1) -> None:
-        nonlocal done, shown
-        done += by
+    def advance(note: str = "", by: int = 1, work: int = 0) -> None:
+        nonlocal done, shown, worked
+        done, worked = done + by, worked + (work or by)
         now = time.monotonic()
         if done < total and now - shown < SECONDS_BETWEEN_LINES:
             return
         shown = now
-        left = (now - began) / max(1, done - start) * (total - done)
+        left = (now - began) / max(1, worked) * (whole - worked)
         sys.stderr.write(f"{what} {done}/{total}, {left:.0f} s left {note}".rstrip() + "\n")
         sys.stderr.flush()
 

@@ -102,7 +102,7 @@ def measured(path: Path, made: FlashFile) -> Row:
         num_frames = sum(1 for _ in stream.pictures())
         sound, media = stream.sound(), stream.media()
     assert sound is not None
-    late = click_times(sound[None], ANALYSIS_RATE, flashes) - flashes
+    late = click_times(sound[:][None], ANALYSIS_RATE, flashes) - flashes
     rows = measure_source(path, path.name, IngestConfig())
     counts = [num_frames == len(made.times), bool(rows)]
     clip_errors, file_errors = [], []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from avdata import config as configuration
 from avdata import storage
@@ -43,7 +44,7 @@ class MeasureSource:
         except MediaError as error:
             failed = Quarantined(uri, size, error.stage, error.reason, error.detail, attempts=1)
             parts.write_failure(digest, failed)
-        return {"uri": uri}
+        return {"uri": uri, "size_bytes": size}
 
     def _clips(self, uri: str, digest: str) -> list[Clip]:
         with local_copy(uri, self.config.limits.max_fetch_gib) as path:
@@ -91,9 +92,10 @@ def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine
     # The largest first: a long source started last would leave every other core idle.
     todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
     answers = stream(engine, lambda: MeasureSource(manifest.root, config), _rows(todo))
-    with progress("ingest", len(todo)) as advance:
+    size_bytes = pc.sum(todo["size_bytes"]).as_py()
+    with progress("ingest", len(todo), work=size_bytes) as advance:
         for answer in answers:
-            advance(base_name(answer["uri"]))
+            advance(base_name(answer["uri"]), work=answer["size_bytes"])
 
 
 def _rows(todo: pa.Table) -> Iterator[dict[str, Any]]:

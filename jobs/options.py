@@ -6,9 +6,21 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from avdata import config as configuration
+from avdata.errors import UsageError
 from avdata.storage import place
 
 Schema = TypeVar("Schema")
+
+
+def local(name: str) -> Path:
+    """A path of this machine; UsageError for a URL, by whose name a folder would be made."""
+    if "://" in name:
+        raise UsageError(
+            f"{name}: only shards and raw media may lie there; give a folder on this machine or, "
+            "for a cluster, on a mount that all its machines share"
+        )
+    return Path(name)
+
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as dotted.key=value.")]
@@ -16,7 +28,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster to run on.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Default: one a core.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; running again goes on.")]
+Out = Annotated[
+    Path, typer.Option("--out", parser=local, help="Folder to write; running again goes on.")
+]
 ShardsOut = Annotated[
     Path,
     typer.Option("--out", parser=place, help="Folder or s3:// prefix; running again goes on."),
@@ -24,7 +38,7 @@ ShardsOut = Annotated[
 Shards = Annotated[
     Path, typer.Argument(parser=place, help="What `avdata encode` made; local or s3://.")
 ]
-Manifest = Annotated[Path, typer.Argument(help="Folder that `avdata ingest` made.")]
+Manifest = Annotated[Path, typer.Argument(parser=local, help="Folder that `avdata ingest` made.")]
 Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b-tangoflux.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="YAML of named rules.")]
 

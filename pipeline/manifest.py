@@ -39,7 +39,7 @@ from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
 from avdata.pipeline.dedup import with_duplicates
-from avdata.pipeline.parts import Parts, write_batches, write_table
+from avdata.pipeline.parts import Parts, as_now, write_batches, write_table
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined, Semantics
 from avdata.pipeline.sources.digests import forget_digests
@@ -252,7 +252,7 @@ class Manifest:
         if file.exists():
             rows = pq.read_table(file)
             if rows.schema.metadata.get(SETTINGS) == made_from.encode():
-                return rows.cast(arrow_schema(row))  # Of an older version: new columns are null.
+                return as_now(rows, arrow_schema(row), file)
         return arrow_schema(row).empty_table()  # Or made from something else.
 
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avdata import storage
+from avdata.errors import RunError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.record import Clip, Quarantined
 
@@ -92,9 +93,29 @@ def read_tables(files: list[Path], schema: pa.Schema) -> pa.Table:
 
 
 def _read(file: Path, schema: pa.Schema) -> pa.Table:
-    """Columns that were added since it was written are null."""
-    table = pq.ParquetFile(file).read()
-    return table if table.schema.equals(schema) else table.cast(schema)
+    return as_now(pq.ParquetFile(file).read(), schema, file)
+
+
+def as_now(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
+    """What an older version wrote: columns that were added since are null. RunError where they may
+    not be, or where a newer version wrote it.
+    """
+    if table.schema.equals(schema):
+        return table
+    for field in schema:
+        if field.name not in table.column_names and field.nullable:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    apart = set(table.column_names) ^ set(schema.names)
+    try:
+        if not apart:
+            return table.select(schema.names).cast(schema)
+        said = f"columns {', '.join(sorted(apart))}"
+    except pa.ArrowException as error:
+        said = str(error)
+    raise RunError(
+        f"{file}: written by another version of avdata, which differs ({said}); delete it and run "
+        "the command that made it again"
+    )
 
 
 def write_table(table: pa.Table, file: Path) -> None:

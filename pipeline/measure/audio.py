@@ -1,5 +1,6 @@
 """The numbers of one clip's sound: level, loudness, spectrum and what it may be."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from avdata.pipeline.measure.spectrum import LowSpectrum, low_spectrum
 from avdata.pipeline.measure.speech import speech_share, speech_track
 from avdata.pipeline.measure.strikes import Strike, strikes
 from avdata.pipeline.media.channels import ChannelSums
-from avdata.pipeline.media.sound import dbfs
+from avdata.pipeline.media.sound import Samples, dbfs
 from avdata.pipeline.media.stream import ANALYSIS_RATE, SourceStream
 from avdata.pipeline.record import Audio
 
@@ -36,7 +37,7 @@ LINE_SHARE = 0.6
 class Heard:
     """The sound of a whole source and what was found in it."""
 
-    sound: Float32[ndarray, " m"]
+    sound: Samples
     rate: int
     onsets_s: list[float]
     struck: list[Strike]
@@ -53,13 +54,14 @@ class Heard:
         """The numbers of a span; onsets count from its start."""
         piece = self.sound[round(start_s * self.rate) : round(end_s * self.rate)]
         power = _window_power(piece, self.rate)
+        onsets = (bisect_left(self.onsets_s, at) for at in (start_s, end_s))
         lines = self.low.lines[self.low.between(start_s, end_s)]
         lines = lines[~np.isnan(lines)]
         return Audio(
             rms_dbfs=dbfs(float(np.sqrt(power.mean()))),
             peak_dbfs=dbfs(float(np.abs(piece).max(initial=0.0))),
             silence_share=float((power <= 10 ** (SILENCE_DBFS / 10)).mean()),
-            onsets_s=[t - start_s for t in self.onsets_s if start_s <= t < end_s],
+            onsets_s=[t - start_s for t in self.onsets_s[slice(*onsets)]],
             lufs=lufs(piece, self.rate),
             clipped_share=float((np.abs(piece) >= CLIPPED).mean()) if len(piece) else 0.0,
             dc_offset=float(piece.mean()) if len(piece) else 0.0,

@@ -35,11 +35,13 @@ def p_values(
     mine = _largest(size, happened, struck_s, reach)
     found = np.full(len(struck_s), np.nan)
     for k, (at, change) in enumerate(zip(struck_s, mine, strict=True)):
-        apart = np.abs(happened - at)
+        around = within(happened, at, AROUND_SECONDS)
         # What is near the strike is near these times, too, unless they are twice as far.
-        others = largest[quiet & (apart > 2 * reach) & (apart <= AROUND_SECONDS)]
+        far = np.abs(happened[around] - at) > 2 * reach
+        others = largest[around][quiet[around] & far]
         if len(others) >= MIN_QUIET:
-            shared = max(1, int((apart <= reach + 1e-9).sum()))
+            near = within(happened, at, reach)
+            shared = max(1, near.stop - near.start)
             found[k] = (shared + (others >= change).sum()) / (shared + len(others))
     return found
 
@@ -53,6 +55,12 @@ def believed(p_values: Float[ndarray, " k"]) -> Bool[ndarray, " k"]:
     if told.any():
         kept[told] = np.asarray(false_discovery_control(p_values[told])) <= FALSE_SHARE
     return kept
+
+
+def within(times: Float[ndarray, " n"], at: float, reach: float) -> slice:
+    """Of the times, in order, those that are so near to one."""
+    low, high = np.searchsorted(times, [at - reach - 1e-9, at + reach + 1e-9])
+    return slice(int(low), int(high))
 
 
 def _largest(

@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 from numpy import ndarray
 
-from avdata.pipeline.measure.chance import believed, p_values
+from avdata.pipeline.measure.chance import believed, p_values, within
 from avdata.pipeline.measure.lockstep import Lockstep, lockstep
-from avdata.pipeline.measure.motion import FrameMotion
+from avdata.pipeline.measure.motion import FrameMotion, Frames
 from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.record import ContactEvent
 
@@ -43,6 +43,9 @@ FROM_REST = 0.3
 """What moved less before the jump than this share of its motion after it was at rest."""
 LOCKED_Z = 3.0
 """Standard deviations over shuffled strikes: one chance in a thousand."""
+USUAL_SECONDS = 1.0
+FRAMES_AT_ONCE = 1024
+"""Memory must not grow with the shot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,23 @@ class Jumps:
     """Which cell."""
     speed: Float[ndarray, "n cells"]
     """The largest momentum within two cells, to tell motion from rest: of what strikes, too."""
+    luma: Float[ndarray, " n"]
+    """As in `FrameMotion`."""
 
 
-def jumps(frames: list[FrameMotion]) -> Jumps:
+def jumps(frames: Frames) -> Jumps:
     """Of the frames of one shot."""
+    found = []
+    for first in range(0, len(frames), FRAMES_AT_ONCE):
+        # One more on either side: a jump is from the frame before, a jerk is seen at the next.
+        before = min(first, 1)
+        some = _jumps(frames[first - before : first + FRAMES_AT_ONCE + 1])
+        mine = slice(before, before + FRAMES_AT_ONCE)
+        found.append([some.size[mine], some.cell[mine], some.speed[mine], some.luma[mine]])
+    return Jumps(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def _jumps(frames: list[FrameMotion]) -> Jumps:
     velocity = np.stack([frame.velocity for frame in frames])
     moving = np.stack([frame.moving for frame in frames])
     change = np.linalg.norm(np.diff(velocity, axis=0, prepend=velocity[:1]), axis=3)
@@ -76,7 +92,8 @@ def jumps(frames: list[FrameMotion]) -> Jumps:
     speed = np.linalg.norm(velocity, axis=3) * moving
     around = np.stack([cv2.dilate(one, np.ones((5, 5))) for one in speed])
     largest = np.maximum(flat.max(axis=1) - _jerk(frames), 0.0)
-    return Jumps(largest, flat.argmax(axis=1), around.reshape(len(frames), -1))
+    luma = np.array([frame.luma for frame in frames])
+    return Jumps(largest, flat.argmax(axis=1), around.reshape(len(frames), -1), luma)
 
 
 def _jerk(frames: list[FrameMotion]) -> Float[ndarray, " n"]:
@@ -89,7 +106,7 @@ def _jerk(frames: list[FrameMotion]) -> Float[ndarray, " n"]:
 def contacts(
     strikes: list[Strike],
     times: Float[ndarray, " n"],
-    frames: list[FrameMotion],
+    frames: Frames,
     lag_s: float | None = None,
 ) -> list[ContactEvent]:
     """The contacts of one shot, in order of time, on the clock of `times`; `lag_s` is how late its
@@ -110,16 +127,14 @@ def contacts(
     found: dict[int, _Candidate] = {}
     for k in np.flatnonzero(heard):
         strike, struck, step = strikes[k], struck_s[k], steps[k]
-        apart = np.abs(happened - struck)
-        near = np.flatnonzero(apart <= reach + 1e-9)
-        dark = any(frames[one].luma < DARK_LUMA for one in near)
-        if len(near) == 0 or dark:
+        around = within(happened, struck, USUAL_SECONDS)
+        near = within(happened, struck, reach)
+        if near.start == near.stop or (seen.luma[near] < DARK_LUMA).any():
             continue
-        frame = int(near[np.argmax(seen.size[near])])
-        size, usual = float(seen.size[frame]), float(np.median(seen.size[apart <= 1.0])) + 1e-3
-        one = _Candidate(
-            strike.t, frame, float(apart[frame]), size / usual, step, _from_rest(seen, frame)
-        )
+        frame = near.start + int(np.argmax(seen.size[near]))
+        size, usual = float(seen.size[frame]), float(np.median(seen.size[around])) + 1e-3
+        apart = abs(float(happened[frame] - struck))
+        one = _Candidate(strike.t, frame, apart, size / usual, step, _from_rest(seen, frame))
         stands_out = one.ratio >= STAND_OUT
         loud = strike.level_db >= loud_db - LOUD_DB
         impact = stands_out and alone[k] and size >= MIN_JUMP

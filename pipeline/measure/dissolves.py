@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from numpy import ndarray
 
 WINDOWS_SECONDS = (2.0, 1.0, 0.5)
@@ -25,6 +25,8 @@ MIN_STD = 8.0
 """An end with less structure is that of a fade."""
 SAMPLES = 16
 MIN_FRAMES = 5
+AT_ONCE = 1024
+"""Pictures that are compared at once: memory does not grow with the source."""
 CORRELATION_FLOOR = 2.0
 """Luma noise, of 255, added to every spread: pictures without structure correlate with none."""
 
@@ -62,16 +64,25 @@ def normalised(thumbnails: UInt8[ndarray, "n d"] | Float[ndarray, "n d"]) -> Flo
     return unit
 
 
+def spreads(thumbnails: UInt8[ndarray, "n d"]) -> Float[ndarray, " n"]:
+    """Standard deviation of each."""
+    found = np.zeros(len(thumbnails))
+    for first in range(0, len(found), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        found[some] = thumbnails[some].std(axis=1)
+    return found
+
+
 def dissolves(
     times: Float[ndarray, " n"],
     thumbnails: UInt8[ndarray, "n d"],
+    spread: Float[ndarray, " n"],
     same_shot: float,
     known: Sequence[Transition],
 ) -> list[Transition]:
     """Those that touch none of the `known` transitions, nor each other; the longest window in
     which one is seen places it."""
     found: list[Transition] = []
-    spread = thumbnails.std(axis=1)
     for window in WINDOWS_SECONDS:
         begins = np.searchsorted(times, times - window - 1e-6)
         whole = (times - times[begins] > 0.9 * window) & (
@@ -79,16 +90,28 @@ def dissolves(
         )
         marked = (spread > MIN_STD) & (spread[begins] > MIN_STD)
         ends = np.flatnonzero(whole & marked)
-        change = np.abs(thumbnails[ends].astype(np.int16) - thumbnails[begins[ends]]).mean(axis=1)
-        ends = ends[change >= MIN_CHANGE]
-        alike = correlations(thumbnails[ends], thumbnails[begins[ends]])
         seen: list[tuple[float, Transition]] = []
-        for end in ends[alike <= same_shot].tolist():
-            begin = int(begins[end])
-            if not any(one.begin <= end and one.end >= begin for one in (*known, *found)):
-                seen += _mixture(thumbnails, begin, end)
+        for first in range(0, len(ends), AT_ONCE):
+            some = ends[first : first + AT_ONCE]
+            for end in _other_picture(thumbnails, begins[some], some, same_shot).tolist():
+                begin = int(begins[end])
+                if not any(one.begin <= end and one.end >= begin for one in (*known, *found)):
+                    seen += _mixture(thumbnails, begin, end)
         found += _whole(seen)
     return found
+
+
+def _other_picture(
+    thumbnails: UInt8[ndarray, "n d"],
+    begins: Int64[ndarray, " k"],
+    ends: Int64[ndarray, " k"],
+    same_shot: float,
+) -> Int64[ndarray, " j"]:
+    """Those ends that show something else than the beginnings."""
+    one, other = thumbnails[begins], thumbnails[ends]
+    changed = np.abs(other.astype(np.int16) - one).mean(axis=1) >= MIN_CHANGE
+    alike = correlations(other[changed], one[changed])
+    return np.asarray(ends[changed][alike <= same_shot])
 
 
 def _mixture(

@@ -1,11 +1,11 @@
 """The contacts of a source and the lag of its sound, from onsets and motion."""
 
+from bisect import bisect_left
+
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from avdata.pipeline.measure.contact import contacts, jumps
-from avdata.pipeline.measure.motion import FlowMeter, FrameMotion
+from avdata.pipeline.measure.motion import FlowMeter
 from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.measure.sync import sync
 from avdata.pipeline.record import ContactEvent, Sync
@@ -24,8 +24,9 @@ def heard_and_seen(
     source's clock; nothing of one shot bears on another but the lag, which is the whole source's.
     """
     times = np.array(meter.times)
-    shots = [(span, *_within(span, times, meter.motions)) for span in spans]
-    moved = [(at, frames) for _, at, frames in shots if len(frames) >= 2]
+    edges = [np.searchsorted(times, np.array(span) - 1e-6).tolist() for span in spans]
+    shots = [(times[low:high], meter.motions.between(low, high)) for low, high in edges]
+    moved = [(at, frames) for at, frames in shots if len(frames) >= 2]
     apart = None
     if moved:
         happened = np.concatenate([np.r_[at[:1], at[:-1]] for at, _ in moved])
@@ -35,13 +36,7 @@ def heard_and_seen(
     trusted = apart is not None and apart.confidence >= TRUSTED
     lag = apart.lag_ms / 1000 if apart is not None and trusted else None
     found = []
-    for (low, high), at, frames in shots:
-        found += contacts([one for one in struck if low <= one.t < high], at, frames, lag)
+    for span, (at, frames) in zip(spans, shots, strict=True):
+        low, high = (bisect_left(struck, edge, key=lambda one: one.t) for edge in span)
+        found += contacts(struck[low:high], at, frames, lag)
     return found, apart
-
-
-def _within(
-    span: tuple[float, float], times: Float[ndarray, " n"], motions: list[FrameMotion]
-) -> tuple[Float[ndarray, " k"], list[FrameMotion]]:
-    inside = np.flatnonzero((times >= span[0] - 1e-6) & (times < span[1] - 1e-6))
-    return times[inside], [motions[k] for k in inside]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
-from avdata.pipeline.measure.motion import FrameMotion
+from avdata.pipeline.measure.motion import FrameMotion, Frames
 
 REACH_SECONDS = 0.15
 """Before and after an onset: the stroke itself, and what picture and sound may be apart."""
@@ -37,19 +37,17 @@ class Lockstep:
     """Cosine, -1 to 1, between the motion around this onset and the mean of the others'."""
 
 
-def lockstep(
-    onsets_s: list[float], times: Float[ndarray, " n"], frames: list[FrameMotion]
-) -> list[Lockstep]:
+def lockstep(onsets_s: list[float], times: Float[ndarray, " n"], frames: Frames) -> list[Lockstep]:
     """For each onset of one shot; zero where there are too few onsets to tell."""
     found = []
     for start in np.arange(times[0], times[-1] + 1e-9, STRETCH_SECONDS):
         end = start + STRETCH_SECONDS
-        inside = np.flatnonzero((times >= start) & (times < end))
+        low, high = np.searchsorted(times, [start, end]).tolist()
         heard = [t for t in onsets_s if start <= t < end and t <= times[-1]]
-        if len(heard) < MIN_ONSETS or len(inside) < 3 * len(heard):
+        if len(heard) < MIN_ONSETS or high - low < 3 * len(heard):
             found += [Lockstep(0.0, 0.0)] * len(heard)
             continue
-        found += _stretch(np.array(heard), times[inside], [frames[k] for k in inside])
+        found += _stretch(np.array(heard), times[low:high], frames[low:high])
     before = sum(t < times[0] for t in onsets_s)
     after = len(onsets_s) - before - len(found)
     return [Lockstep(0.0, 0.0)] * before + found + [Lockstep(0.0, 0.0)] * after

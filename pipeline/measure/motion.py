@@ -7,6 +7,7 @@ second, so thresholds do not depend on size or rate.
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from avdata.pipeline.measure.camera import camera_flow, places
+from avdata.pipeline.media.spool import Spool
 from avdata.pipeline.media.stream import SmallPicture
 from avdata.pipeline.record import Motion
 
@@ -62,6 +64,14 @@ class FrameMotion:
         return np.asarray(self.velocity * counts[..., None])
 
 
+class Frames(Protocol):
+    """Motions of consecutive frames, of which any span can be had: a list, or more than fits."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, span: slice, /) -> list[FrameMotion]: ...
+
+
 def still() -> FrameMotion:
     """The motion of a frame that has none, or none before it."""
     return FrameMotion(
@@ -71,12 +81,76 @@ def still() -> FrameMotion:
     )
 
 
+class MotionSpool:
+    """The motions of all frames of a source, kept as a `Spool` keeps them."""
+
+    def __init__(self) -> None:
+        grid = (GRID_ROWS, GRID_COLUMNS)
+        self._rows = Spool(
+            [
+                ("velocity", np.float32, (*grid, 2)),
+                ("moving", np.float32, grid),
+                ("camera_speed", np.float64),
+                ("luma", np.float64),
+                ("explained", np.bool_, grid),
+            ]
+        )
+        self._replaced: dict[int, FrameMotion] = {}
+
+    def append(self, one: FrameMotion) -> None:
+        """The next frame's."""
+        row = (one.velocity, one.moving, one.camera_speed, one.luma, one.explained)
+        self._rows.append(np.array([row], self._rows.kind))
+
+    def replace(self, at: int, one: FrameMotion) -> None:
+        """That of a frame by another; for few of them."""
+        self._replaced[at] = one
+
+    def between(self, low: int, high: int) -> Frames:
+        """Those of some frames, read when asked for."""
+        return _Between(self, low, high)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, span: slice, /) -> list[FrameMotion]:
+        rows, first = self._rows[span], span.indices(len(self))[0]
+        found = [
+            FrameMotion(*parts)
+            for parts in zip(
+                rows["velocity"],
+                rows["moving"],
+                rows["camera_speed"].tolist(),
+                rows["luma"].tolist(),
+                rows["explained"],
+                strict=True,
+            )
+        ]
+        for at in self._replaced.keys() & range(first, first + len(found)):
+            found[at - first] = self._replaced[at]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Between:
+    spool: MotionSpool
+    low: int
+    high: int
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+    def __getitem__(self, span: slice, /) -> list[FrameMotion]:
+        low, high, _ = span.indices(len(self))
+        return self.spool[self.low + low : self.low + max(low, high)]
+
+
 class FlowMeter:
     """Takes every frame in order; `motions[k]` is of the time from `times[k - 1]` to `times[k]`."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
-        self.motions: list[FrameMotion] = []
+        self.motions = MotionSpool()
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setUseSpatialPropagation(False)  # A sixth faster, and small things keep theirs.
         self._flow.setFinestScale(0)  # The small picture is the scale at which it would stop.
@@ -97,7 +171,7 @@ class FlowMeter:
         """A new shot begins at `t`: what differs across a cut is no motion."""
         at = int(np.searchsorted(self.times, t - 1e-6))
         if at < len(self.motions):
-            self.motions[at] = still()
+            self.motions.replace(at, still())
 
     def _motion(
         self, before: UInt8[ndarray, "h w"], luma: UInt8[ndarray, "h w"], seconds: float
@@ -112,10 +186,8 @@ class FlowMeter:
         camera, camera_speed = camera_flow(flow), 0.0
         if camera is not None:
             flow = flow - camera
-            camera_speed = cv2.mean(cv2.magnitude(camera[..., 0], camera[..., 1]))[0] / heights
-        moves = cv2.magnitude(flow[..., 0], flow[..., 1]) > max(
-            MOVING_PIXELS, MOVING_SPEED * heights
-        )
+            camera_speed = float(_speed(camera).mean(dtype=np.float64)) / heights
+        moves = _speed(flow) > max(MOVING_PIXELS, MOVING_SPEED * heights)
         weight = moves.astype(np.float32)
         values = [weight, *cv2.split(flow * (weight / heights)[..., None])]
         change, left = cv2.absdiff(before, luma), cv2.absdiff(before, back)
@@ -132,6 +204,12 @@ class FlowMeter:
             luma=cv2.mean(luma)[0],
             explained=cells[..., 3] <= FAINT_CHANGE,
         )
+
+
+def _speed(flow: Float[ndarray, "h w 2"]) -> Float[ndarray, "h w"]:
+    """Not `cv2.magnitude`, whose last bit depends on where in memory the flow lies."""
+    x, y = flow[..., 0], flow[..., 1]
+    return np.asarray(np.sqrt(x * x + y * y))
 
 
 def motion(frames: list[FrameMotion]) -> Motion:

@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from avdata import storage
-from avdata.pipeline.measure.dissolves import Transition, correlation, dissolves
+from avdata.pipeline.measure.dissolves import Transition, correlation, dissolves, spreads
 from avdata.pipeline.measure.proposals import THUMBNAIL, proposed_cuts
 from avdata.pipeline.measure.transnet import TransNet
+from avdata.pipeline.media.spool import Spool
 from avdata.pipeline.media.stream import Picture
 
 MIN_SHOT_SECONDS = 0.3
@@ -63,7 +64,7 @@ class ShotFinder:
         path = config.transnet if config else None
         self._transnet = None if path is None else TransNet(Path(path))
         self._times: list[float] = []
-        self._thumbnails: list[UInt8[ndarray, " d"]] = []
+        self._thumbnails = Spool(np.uint8, (THUMBNAIL[0] * THUMBNAIL[1],))
 
     def add(self, picture: Picture) -> None:
         """The next frame."""
@@ -72,7 +73,7 @@ class ShotFinder:
             self._transnet.add(picture)
             return
         thumbnail = cv2.resize(picture.small, THUMBNAIL, interpolation=cv2.INTER_AREA)
-        self._thumbnails.append(thumbnail.ravel())
+        self._thumbnails.append(thumbnail.reshape(1, -1))
 
     def finish(self) -> list[Transition]:
         """In order, none touching another, after the last frame."""
@@ -80,11 +81,11 @@ class ShotFinder:
             return self._transnet.transitions()
         if not self._times:
             return []
-        series = _Series(np.array(self._times), np.stack(self._thumbnails))
+        series = _Series(np.array(self._times), self._thumbnails[:])
         proposed = proposed_cuts(series.thumbnails, self._fps)
         found = [Transition(cut, cut) for cut in proposed if series.is_cut(cut)]
         found += series.fades(found)
-        found += dissolves(series.times, series.thumbnails, SAME_SHOT, found)
+        found += dissolves(series.times, series.thumbnails, series.spread, SAME_SHOT, found)
         return _spaced(found, series.times)
 
 
@@ -105,10 +106,16 @@ class _Series:
 
     times: Float[ndarray, " n"]
     thumbnails: UInt8[ndarray, "n d"]
-    empty: Bool[ndarray, " n"] = field(init=False)
+    spread: Float[ndarray, " n"] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "empty", self.thumbnails.std(axis=1) < EMPTY_STD)
+        object.__setattr__(self, "spread", spreads(self.thumbnails))
+
+    @property
+    def empty(self) -> Bool[ndarray, " n"]:
+        """Which have no structure."""
+        nothing: Bool[ndarray, " n"] = self.spread < EMPTY_STD
+        return nothing
 
     def is_cut(self, cut: int) -> bool:
         """Whether nothing before frame `cut` looks like anything from it on."""
@@ -147,11 +154,9 @@ class _Series:
 
     def _grown(self, frame: int, step: int) -> int:
         """The frame at which the picture, more marked from frame to frame, is whole."""
-        spread = self.thumbnails[max(0, frame - 512) : frame + 512].std(axis=1)
-        base = max(0, frame - 512)
         begin = frame
         while 0 <= frame + step < len(self.times):
-            grows = spread[frame + step - base] > 1.01 * spread[frame - base]
+            grows = self.spread[frame + step] > 1.01 * self.spread[frame]
             if not grows or abs(self.times[frame + step] - self.times[begin]) > MAX_FADE_SECONDS:
                 break
             frame += step

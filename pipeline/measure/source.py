@@ -5,14 +5,12 @@ one channel: some 0.3 MB a second. At the end shots are cut into clips and each 
 numbers of its own frames.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float
-from numpy import ndarray
 
 from avdata import storage
 from avdata.errors import MediaError
@@ -32,9 +30,7 @@ from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
 
-T = TypeVar("T")
-
-VERSION = 8
+VERSION = 9
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""
@@ -82,7 +78,7 @@ class IngestConfig:
 class _Tracks:
     """What is left of a source after its decode: short series, one entry a frame."""
 
-    times: Float[ndarray, " n"]
+    times: list[float]
     exposures: list[FrameExposure]
     meter: FlowMeter
     events: list[ContactEvent]
@@ -135,13 +131,13 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         exposures.append(frame_exposure(picture, before))
         meter.add(picture)
         before = picture
-    heard, times = listened(stream), stream.times
+    heard, times = listened(stream), stream.times.tolist()
     onsets_s, struck = ([], []) if heard is None else (heard.onsets_s, heard.struck)
     transitions = finder.finish()
     for cut in (one.end for one in transitions):
         meter.cut(times[cut])
         exposures[cut] = replace(exposures[cut], change=np.inf)
-    spans = shots(times.tolist(), stream.end, transitions)
+    spans = shots(times, stream.end, transitions)
     events, sync = heard_and_seen(spans, onsets_s, struck, meter)
     return _Tracks(
         times=times,
@@ -175,13 +171,15 @@ def _without_frames(
 def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:
     end = start + config.clip_seconds
     inside = _inside(tracks.times, start, end)
-    if not inside.any():  # A still held longer than the clip: the frame on screen is its picture.
-        inside[np.searchsorted(tracks.times, start, side="right") - 1] = True
-    flows = _chosen(tracks.meter.motions, _inside(np.array(tracks.meter.times), start, end))
+    if inside.start == inside.stop:  # A still held longer than the clip is its picture.
+        at = bisect_right(tracks.times, start) - 1
+        inside = slice(at, at + 1)
+    flows = tracks.meter.motions[_inside(tracks.meter.times, start, end)]
     moved = motion(flows or [still()])
     heard = None if tracks.heard is None else tracks.heard.audio(start, end)
     looks = tracks.looker.between(start, end)
-    events = [_shifted(event, start) for event in tracks.events if start <= event.t < end]
+    low, high = (bisect_left(tracks.events, at, key=lambda one: one.t) for at in (start, end))
+    events = [_shifted(event, start) for event in tracks.events[low:high]]
     return Clip(
         clip_id=storage.digest_json(
             [source.digest, round(start, 6), config.num_frames, config.fps]
@@ -191,9 +189,7 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
         start_s=start,
         end_s=end,
         media=tracks.media,
-        technical=technical(
-            _chosen(tracks.exposures, inside), looks, bits_per_pixel(source, tracks.media)
-        ),
+        technical=technical(tracks.exposures[inside], looks, bits_per_pixel(source, tracks.media)),
         motion=moved,
         audio=heard,
         sync=tracks.sync,
@@ -212,13 +208,8 @@ def _shifted(event: ContactEvent, start: float) -> ContactEvent:
     )
 
 
-def _inside(times: Float[ndarray, " n"], start: float, end: float) -> Bool[ndarray, " n"]:
-    inside: Bool[ndarray, " n"] = (times >= start - 1e-6) & (times < end - 1e-6)
-    return inside
-
-
-def _chosen(values: list[T], inside: Bool[ndarray, " n"]) -> list[T]:
-    return [value for value, chosen in zip(values, inside, strict=True) if chosen]
+def _inside(times: Sequence[float], start: float, end: float) -> slice:
+    return slice(bisect_left(times, start - 1e-6), bisect_left(times, end - 1e-6))
 
 
 def _too_short(tracks: _Tracks, config: IngestConfig) -> MediaError:

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 from scipy.fft import rfft
-from scipy.signal import resample_poly
 
 from avdata.pipeline.measure.fingerprint import SOUND_BANDS_HZ, sound_prints
+from avdata.pipeline.measure.resampled import Resampled
+from avdata.pipeline.media.sound import Samples
 
 DECIMATION = 8
 WINDOW, HOP = 2048, 256
@@ -42,20 +43,21 @@ class LowSpectrum:
         return slice(first_window(start_s, self.rate), first_window(end_s, self.rate))
 
 
-def low_spectrum(sound: Float32[ndarray, " m"], rate: int) -> LowSpectrum:
+def low_spectrum(sound: Samples, rate: int) -> LowSpectrum:
     """Of a mono sound; without entries when it is shorter than a window."""
-    low = resample_poly(sound, 1, DECIMATION).astype(np.float32, copy=False)
+    low = Resampled(sound, 1, DECIMATION)
     slow = rate / DECIMATION
     count = max(0, (len(low) - WINDOW) // HOP + 1)
     bands = np.zeros((count, len(SOUND_BANDS_HZ) - 1), np.float32)
     lines = np.zeros(count, np.float32)
     if count:
-        windows = np.lib.stride_tricks.sliding_window_view(low, WINDOW)[::HOP]
         taper = np.hanning(WINDOW).astype(np.float32)
         edges = np.round(SOUND_BANDS_HZ * WINDOW / slow).astype(int)
         for first in range(0, count, WINDOWS_AT_ONCE):
             some = slice(first, first + WINDOWS_AT_ONCE)
-            spectrum = rfft(windows[some] * taper, axis=1)
+            piece = low[first * HOP : min(first + WINDOWS_AT_ONCE, count) * HOP - HOP + WINDOW]
+            windows = np.lib.stride_tricks.sliding_window_view(piece, WINDOW)[::HOP]
+            spectrum = rfft(windows * taper, axis=1)
             power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
             power *= 2 / (WINDOW * np.square(taper).sum())
             bands[some] = np.add.reduceat(power, edges, axis=1)[:, :-1]

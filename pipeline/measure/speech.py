@@ -7,6 +7,7 @@ side, each from a fresh state: many times faster than one chunk after another.
 
 import functools
 import importlib.util
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
-from scipy.signal import resample_poly
+
+from avdata.pipeline.measure.resampled import Resampled
+from avdata.pipeline.media.sound import Samples
 
 if TYPE_CHECKING:
     import torch
@@ -28,22 +31,21 @@ STRETCHES_AT_ONCE = 32
 SPEECH_PROBABILITY = 0.5
 
 
-def speech_track(sound: Float32[ndarray, " m"], rate: int) -> Float32[ndarray, " n"] | None:
+def speech_track(sound: Samples, rate: int) -> Float32[ndarray, " n"] | None:
     """Probability of speech in each 32 ms from the first sample; None without `silero-vad`."""
     model = _model()
     if model is None:
         return None
-    slow = resample_poly(sound, RATE, rate).astype(np.float32, copy=False)
+    common = math.gcd(RATE, rate)
+    slow = Resampled(sound, RATE // common, rate // common)
     count = -(-len(slow) // CHUNK)
     if count == 0:
         return np.zeros(0, np.float32)
-    num_stretches = -(-count // CHUNKS_TOGETHER)
-    padded = np.pad(slow, (0, num_stretches * CHUNKS_TOGETHER * CHUNK - len(slow)))
-    stretches = padded.reshape(num_stretches, CHUNKS_TOGETHER, CHUNK)
-    found = [
-        _probabilities(model, stretches[first : first + STRETCHES_AT_ONCE])
-        for first in range(0, num_stretches, STRETCHES_AT_ONCE)
-    ]
+    found, samples = [], CHUNKS_TOGETHER * CHUNK
+    for first in range(0, len(slow), STRETCHES_AT_ONCE * samples):
+        piece = slow[first : first + STRETCHES_AT_ONCE * samples]
+        padded = np.pad(piece, (0, -len(piece) % samples))
+        found.append(_probabilities(model, padded.reshape(-1, CHUNKS_TOGETHER, CHUNK)))
     return np.concatenate(found).ravel()[:count]
 
 

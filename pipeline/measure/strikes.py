@@ -9,8 +9,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from numpy import ndarray
+
+from avdata.pipeline.media.sound import Samples
 
 HOP_SECONDS = 0.005
 MAX_ATTACK_SECONDS = 0.03
@@ -26,6 +28,8 @@ PURE_SHARE = 0.9
 """Share of the power that lies in so many tones when something rings; of noise it is a third."""
 TONE_SAMPLES = 4096
 SILENCE_POWER = 1e-9
+HOPS_AT_ONCE = 2000
+"""Memory does not grow with the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Strike:
     """Of its loudest 10 ms, dBFS."""
 
 
-def strikes(sound: Float32[ndarray, " m"], rate: int, onsets_s: list[float]) -> list[Strike]:
+def strikes(sound: Samples, rate: int, onsets_s: list[float]) -> list[Strike]:
     """Those of the onsets (in order, seconds from the first sample) that are strikes."""
     hop = round(HOP_SECONDS * rate)
     levels = _levels(sound, hop)
@@ -58,15 +62,18 @@ def strikes(sound: Float32[ndarray, " m"], rate: int, onsets_s: list[float]) -> 
     return found
 
 
-def _levels(sound: Float32[ndarray, " m"], hop: int) -> Float[ndarray, " n"]:
+def _levels(sound: Samples, hop: int) -> Float[ndarray, " n"]:
     """dBFS of every 10 ms that end with a hop."""
-    count = len(sound) // hop
-    power = np.square(sound[: count * hop].reshape(count, hop), dtype=np.float64).mean(axis=1)
+    power = np.zeros(len(sound) // hop)
+    for first in range(0, len(power), HOPS_AT_ONCE):
+        last = min(first + HOPS_AT_ONCE, len(power))
+        hops = sound[first * hop : last * hop].reshape(-1, hop)
+        power[first:last] = np.square(hops, dtype=np.float64).mean(axis=1)
     both = (power + np.r_[power[:1], power[:-1]]) / 2
     return np.asarray(10 * np.log10(both + SILENCE_POWER))
 
 
-def _rings(sound: Float32[ndarray, " m"], rate: int, onset: float) -> bool:
+def _rings(sound: Samples, rate: int, onset: float) -> bool:
     """Whether the 0.1 s after the attack are a few pure tones."""
     begin = round((onset + MAX_ATTACK_SECONDS) * rate)
     piece = sound[begin : begin + TONE_SAMPLES]

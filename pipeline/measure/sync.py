@@ -60,6 +60,6 @@ def _score(
     half = round(WIDTH_SECONDS / STEP_SECONDS)
     bump = np.hanning(2 * half + 1)
     seen = np.convolve(train, bump, mode="same")
-    at = onsets_s[None, :] - delays[:, None]
-    score: Float[ndarray, " d"] = np.interp(at, grid, seen, left=0, right=0).mean(axis=1)
-    return score
+    return np.array(
+        [np.interp(onsets_s - delay, grid, seen, left=0, right=0).mean() for delay in delays]
+    )

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from avdata.errors import UsageError
 from avdata.pipeline.measure.dissolves import Transition
+from avdata.pipeline.media.spool import Spool
 from avdata.pipeline.media.stream import Picture
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ class TransNet:
 
     def __init__(self, path: Path) -> None:
         self._session = _session(path)
-        self._frames: list[UInt8[ndarray, "h w 3"]] = []
+        self._frames = Spool(np.uint8, (HEIGHT, WIDTH, 3))
 
     def add(self, picture: Picture) -> None:
         """The next frame."""
-        self._frames.append(picture.rgb(HEIGHT, WIDTH))
+        self._frames.append(picture.rgb(HEIGHT, WIDTH)[None])
 
     def transitions(self) -> list[Transition]:
         """As the authors read the network: the first frame of a run still belongs to the shot."""
@@ -43,15 +44,20 @@ class TransNet:
 
     def _logits(self) -> Float[ndarray, " n"]:
         count, kept = len(self._frames), WINDOW - 2 * EDGE
-        rest = -count % kept
-        padded = [self._frames[0]] * EDGE + self._frames + [self._frames[-1]] * (EDGE + rest)
         name = self._session.get_inputs()[0].name
         logits = []
-        for begin in range(0, count + rest, kept):
-            window = np.stack(padded[begin : begin + WINDOW])[None].astype(np.float32)
+        for begin in range(0, count, kept):
+            window = self._window(begin - EDGE)[None].astype(np.float32)
             answer = np.asarray(self._session.run(None, {name: window})[0]).reshape(-1)
             logits.append(answer[EDGE : EDGE + kept])
         return np.concatenate(logits)[:count]
+
+    def _window(self, begin: int) -> UInt8[ndarray, "n h w 3"]:
+        """Beyond its ends the source stands still."""
+        frames = self._frames[max(begin, 0) : begin + WINDOW]
+        before = max(-begin, 0)
+        after = WINDOW - before - len(frames)
+        return np.pad(frames, ((before, after), (0, 0), (0, 0), (0, 0)), mode="edge")
 
 
 @lru_cache(maxsize=1)

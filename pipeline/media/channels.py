@@ -1,5 +1,6 @@
 """What two channels have in common, gathered as they go by: analysis keeps only their mean."""
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,26 @@ class ChannelSums:
     """Energies of left and right and their product, one entry a decoded frame."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[float, float, float, float]] = []
+        self._rows = array("d")
+        self._moved_s = 0.0
 
     def add(self, middle_s: float, samples: NDArray[Any]) -> None:
         """(2, n) float samples around a time on the container's clock."""
         left, right = samples
-        sums = (float(left @ left), float(right @ right), float(left @ right))
-        self._rows.append((middle_s, *sums))
+        self._rows.extend((middle_s, left @ left, right @ right, left @ right))
 
     def moved(self, by_s: float) -> "ChannelSums":
         """The same on another clock."""
         moved = ChannelSums()
-        moved._rows = [(at + by_s, left, right, both) for at, left, right, both in self._rows]
+        moved._rows, moved._moved_s = self._rows, self._moved_s + by_s
         return moved
 
     def correlation(self, start_s: float, end_s: float) -> float | None:
         """Of left and right in a span, -1..1; None for one channel or where either is silent."""
-        inside = [sums for at, *sums in self._rows if start_s <= at < end_s]
-        if not inside:
+        rows = np.frombuffer(self._rows).reshape(-1, 4)
+        at = rows[:, 0] + self._moved_s
+        inside = rows[(at >= start_s) & (at < end_s), 1:]
+        if len(inside) == 0:
             return None
         left, right, both = np.sum(inside, axis=0)
         if left <= 0 or right <= 0:

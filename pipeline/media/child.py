@@ -8,6 +8,7 @@ again after it was lost. An exception that no file explains is a bug and stops t
 """
 
 import contextlib
+import functools
 import pickle
 import pkgutil
 import resource
@@ -21,6 +22,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from avdata.errors import MediaError, RunError
+from avdata.pipeline.media.alive import told
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +38,7 @@ class ChildLimits(Protocol):
 
     @property
     def deadline_s(self) -> float:
-        """Wall-clock time, after which the child is killed."""
+        """Wall-clock time without an answer or word of its getting on: the child is killed."""
 
     @property
     def memory_gib(self) -> float:
@@ -116,9 +118,10 @@ class Child(Generic[P, T]):
 
     def _answer(self, seconds: float) -> tuple[str, Any]:
         try:
-            if self._connection.poll(seconds):
+            while self._connection.poll(seconds):
                 answer: tuple[str, Any] = self._connection.recv()
-                return answer
+                if answer[0] != "alive":
+                    return answer
         except (EOFError, OSError):
             raise self._died() from None
         self.close()
@@ -143,10 +146,17 @@ def main(name: str, descriptor: int) -> None:
         while True:
             deadline_s, memory_gib, args, kwargs = parent.recv()
             # A killed parent keeps no deadline any more; this one kills, whatever FFmpeg does.
-            signal.alarm(int(deadline_s) + SECONDS_WITHOUT_PARENT)
-            answer = _called(function, memory_gib, args, kwargs)
+            seconds = int(deadline_s) + SECONDS_WITHOUT_PARENT
+            signal.alarm(seconds)
+            with told(functools.partial(_tell, parent, seconds)):
+                answer = _called(function, memory_gib, args, kwargs)
             signal.alarm(0)
             parent.send_bytes(answer)
+
+
+def _tell(parent: "Connection[Any, Any]", seconds: int) -> None:
+    signal.alarm(seconds)
+    parent.send(("alive", None))
 
 
 def _called(

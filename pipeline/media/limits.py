@@ -14,10 +14,12 @@ OPEN_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": FORMATS}
 class MediaLimits:
     """Bounds on one source; beyond them it goes to quarantine and nothing else suffers."""
 
-    max_seconds: float = 3600.0
+    max_seconds: float = 6 * 3600.0
     max_pixels: int = 8192 * 8192
     deadline_s: float = 900.0
-    """Wall-clock time for decoding and measuring one source, after which its child is killed."""
+    """Wall-clock time in which the next ten seconds of a source must be decoded, or after the last
+    its measurements be there; else its child is killed.
+    """
     memory_gib: float = 16.0
     """Address space of the measuring child."""
     max_fetch_gib: float = 16.0

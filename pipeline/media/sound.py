@@ -1,7 +1,8 @@
-"""Sound placed by timestamp: decoded audio frames in, one array on the picture's clock out."""
+"""Sound placed by timestamp: decoded audio frames in, samples on the picture's clock out."""
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import av
 import av.error
@@ -9,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.pipeline.media.channels import ChannelSums
+from avdata.pipeline.media.spool import Spool
 
 # A later frame that starts this far from where the last one ended begins a new stretch; less is
 # the rounding of container clocks (Matroska counts milliseconds) and must not tear the sound.
 JOIN_SECONDS = 0.02
+
+
+class Samples(Protocol):
+    """(m,) mono samples, of which any span can be had: an array, or more than fits into one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, span: slice, /) -> NDArray[np.float32]: ...
 
 
 class SoundTrack:
@@ -28,7 +38,9 @@ class SoundTrack:
         self.num_refused = 0
         self.channel_sums = ChannelSums()
         """What two channels had in common before they became one."""
-        self._stretches: list[tuple[float, list[NDArray[np.float32]]]] = []
+        self._samples = Spool(np.float32, (channels,))
+        self._stretches: list[tuple[float, int]] = []
+        """When each begins, and with which sample."""
         self._resampler: av.AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
         self._next_s = 0.0
@@ -51,7 +63,7 @@ class SoundTrack:
             self._flush()
             self._kind = kind
             self._resampler = _resampler(frame.layout.nb_channels, self.rate)
-            self._stretches.append((start, []))
+            self._stretches.append((start, len(self._samples)))
             self._next_s = start
             self._num_kept = 0
         assert self._resampler is not None
@@ -67,20 +79,23 @@ class SoundTrack:
 
         Without `num_samples`, to the end of the sound: for sound whose times can be trusted.
         """
+        placed = self._placed(start_s, num_samples)
+        return placed.read(0, len(placed))
+
+    def mono(self, start_s: float, num_samples: int) -> Samples:
+        """As `finish` of one channel, but read when asked for: whatever its length, it costs no
+        memory.
+        """
+        return self._placed(start_s, num_samples)
+
+    def _placed(self, start_s: float, num_samples: int | None) -> "_Placed":
         self._flush()
-        placed = [
-            (round((start - start_s) * self.rate), np.concatenate(chunks, axis=1))
-            for start, chunks in self._stretches
-            if chunks
-        ]
+        at = [round((start - start_s) * self.rate) for start, _ in self._stretches]
+        edges = np.array([*(first for _, first in self._stretches), len(self._samples)], np.int64)
+        placed = np.array(at, np.int64)
         if num_samples is None:
-            num_samples = max((at + sound.shape[1] for at, sound in placed), default=0)
-        out = np.zeros((self.channels, max(num_samples, 0)), dtype=np.float32)
-        for at, sound in placed:
-            low, high = max(at, 0), min(at + sound.shape[1], out.shape[1])
-            if low < high:
-                out[:, low:high] = sound[:, low - at : high - at]
-        return np.nan_to_num(out, copy=False)
+            num_samples = int((placed + np.diff(edges)).max(initial=0))
+        return _Placed(self._samples, self.channels, placed, edges, max(num_samples, 0))
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
@@ -94,13 +109,42 @@ class SoundTrack:
                 samples = 0.5 * (samples[:1] + samples[1:])  # Numpy's mean costs more.
             self._num_kept += samples.shape[1]
             kept = np.broadcast_to(samples, (self.channels, samples.shape[1]))
-            self._stretches[-1][1].append(kept.astype(np.float32, copy=False))
+            self._samples.append(kept.T)
 
     def _flush(self) -> None:
         if self._resampler is not None:
             self._keep(self._resampler.resample(None))
             self._resampler = None
             self._kind = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """Stretches at their places, zero where there are none; where two meet, the later one."""
+
+    samples: Spool
+    channels: int
+    at: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, span: slice) -> NDArray[np.float32]:
+        low, high, _ = span.indices(self.length)
+        mono: NDArray[np.float32] = self.read(low, high)[0]
+        return mono
+
+    def read(self, low: int, high: int) -> NDArray[np.float32]:
+        """(channels, high - low)."""
+        out = np.zeros((self.channels, max(high - low, 0)), np.float32)
+        ends = self.at + np.diff(self.edges)
+        for k in np.flatnonzero((self.at < high) & (ends > low)):
+            begin, end = max(int(self.at[k]), low), min(int(ends[k]), high)
+            first = int(self.edges[k]) + begin - int(self.at[k])
+            out[:, begin - low : end - low] = self.samples[first : first + end - begin].T
+        return np.nan_to_num(out, copy=False)
 
 
 def _resampler(channels: int, rate: int) -> av.AudioResampler:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.errors import MediaError
+from avdata.pipeline.media.alive import getting_on
 from avdata.pipeline.media.channels import ChannelSums
 from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded, frame_seconds
 from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
@@ -22,7 +23,7 @@ from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
 from avdata.pipeline.media.luma import scaled_luma
 from avdata.pipeline.media.priming import SoundStart
-from avdata.pipeline.media.sound import SoundTrack
+from avdata.pipeline.media.sound import Samples, SoundTrack
 from avdata.pipeline.record import Media
 
 ANALYSIS_RATE = 44_100
@@ -31,6 +32,7 @@ SMALLER = 4
 """By how much smaller the picture is that every frame is measured by."""
 SMALLEST_SIDE = 12
 """Of that picture: what optical flow needs. Tiny pictures and ribbons are stretched to it."""
+ALIVE_SECONDS = 10.0
 SOUND_AT_ONCE = 32
 """Decoded frames of sound that are read together: between two pictures each would find the code and
 the data that it needs gone from the processor's caches."""
@@ -109,6 +111,7 @@ class SourceStream:
         self._start = SoundStart(self._audio)
         self._heard: list[av.AudioFrame] = []
         self._times: list[float] = []
+        self._told_s = 0.0
         self._zero: float | None = None
         self._size = (0, 0)
         self._shown = (0, 0)
@@ -133,14 +136,11 @@ class SourceStream:
         if self._zero is None:
             raise MediaError("decode", "no_frame_decoded", f"{self._num_errors} packets refused")
 
-    def sound(self) -> NDArray[np.float32] | None:
+    def sound(self) -> Samples | None:
         """(m,) mono at ANALYSIS_RATE from frame 0 to `end`; None where no sound was decoded."""
         if self._track.first_s is None or self._zero is None:
             return None
-        mono: NDArray[np.float32] = self._track.finish(self._zero, round(self.end * ANALYSIS_RATE))[
-            0
-        ]
-        return mono
+        return self._track.mono(self._zero, round(self.end * ANALYSIS_RATE))
 
     def channel_sums(self) -> ChannelSums:
         """What left and right have in common, on the picture's clock."""
@@ -225,6 +225,9 @@ class SourceStream:
         except av.error.FFmpegError:  # A format that its scaler does not know, by damage.
             self._count_error()
             return
+        if t >= self._told_s + ALIVE_SECONDS:
+            self._told_s = t
+            getting_on()
         self._last_duration = frame_seconds(frame, self._video, t - last)
         self._times.append(t)
         yield picture

@@ -64,5 +64,5 @@ def _fill(builder: TableBuilder, dataset: Dataset) -> None:
             advance(shard["name"])
 
 
-def _silent(note: str = "", by: int = 1) -> None:
+def _silent(note: str = "", by: int = 1, work: int = 0) -> None:
     """No progress to show."""

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,17 +12,22 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
+from tests.pipeline.media import Sound, bouncing_ball, clicks, textured, times_at, write_movie
 
 SETTINGS = ["--set", "num_frames=17", "--workers", "2"]
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight films, one of them under two names, and two files that are none."""
+    """Eight films, in half of them a moving camera, one under two names, and two files that are
+    none.
+    """
     folder = tmp_path_factory.mktemp("raw")
-    pictures = bouncing_ball()
+    wide = textured(5, 180, 680)
     for number in range(8):
+        pictures = bouncing_ball()
+        if number % 2:
+            pictures = [wide[:, 6 * k : 6 * k + 320] for k in range(len(pictures))]
         sound = Sound(clicks([0.75 + number / 10], 2.5))
         write_movie(folder / f"{number}.mp4", pictures, times_at(24, len(pictures)), sound)
     (folder / "again.mp4").hardlink_to(folder / "3.mp4")
@@ -62,8 +68,8 @@ def descendants(root: int) -> list[int]:
     return found[1:]
 
 
-def harmed(run: subprocess.Popen[bytes], chance: random.Random) -> str:
-    """Kills all of it or one worker; answers what."""
+def harmed(run: subprocess.Popen[bytes], chance: random.Random) -> str | None:
+    """Kills all of it or one worker; answers what, or None when there was no worker to kill."""
     if chance.random() < 0.4:
         workers: list[int] = []
         while run.poll() is None and not workers:
@@ -73,7 +79,7 @@ def harmed(run: subprocess.Popen[bytes], chance: random.Random) -> str:
             _kill(chance.choice(workers))
         code = run.wait(timeout=200)
         assert code in (0, 1)  # 1: it died as it started.
-        return f"worker, then exit {code}"
+        return f"worker, then exit {code}" if workers else None
     os.killpg(run.pid, signal.SIGKILL)
     return f"all, exit {run.wait()}"
 
@@ -107,14 +113,19 @@ def test_whatever_is_killed_the_manifest_is_the_same(
     raw: Path, unharmed: tuple[Path, float], tmp_path: Path, seed: int, kills: int
 ) -> None:
     whole, seconds = unharmed
-    out, chance, moments = tmp_path / "m", random.Random(seed), []
-    for _ in range(kills):
-        run = started(raw, out)
-        moment = chance.uniform(0.1, 0.9) * seconds
+    out, chance = tmp_path / "m", random.Random(seed)
+    moments: list[str] = []
+    while len(moments) < kills:
+        run, moment, what = started(raw, out), chance.uniform(0.1, 0.9) * seconds, None
         try:
-            run.wait(timeout=moment)
+            assert run.wait(timeout=moment) == 0, moments
         except subprocess.TimeoutExpired:
-            moments.append(f"{moment:.1f} s: {harmed(run, chance)}")
+            what = harmed(run, chance)
+        if what is not None:
+            moments.append(f"{moment:.1f} s: {what}")
+            continue
+        shutil.rmtree(out)  # It had ended: again from nothing, and sooner.
+        seconds *= 0.8
     run = started(raw, out)
     assert run.wait(timeout=300) == 0, moments
     for name in ("clips.parquet", "quarantine.parquet"):

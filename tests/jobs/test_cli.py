@@ -97,6 +97,17 @@ def test_an_empty_folder_is_named_in_one_line(
     assert list(tmp_path.rglob("*")) == [folder]
 
 
+@pytest.mark.parametrize("name", ["ingest", "clips", "train"])
+def test_what_cannot_lie_on_s3_is_refused_before_anything_is_made(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refused(capsys, 2, name, tmp_path, "--out", "s3://bucket/out")
+    assert "s3://bucket/out: " in line
+    assert "a folder on this machine" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("name", "setting", "hint"),
     [

@@ -2,6 +2,8 @@
 
 import os
 import random
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,4 @@ def test_damaged_files_give_clips_or_a_reason_and_stop_nothing(tmp_path: Path, c
     assert not named & set(refused)
     assert {"whole0.mp4", "whole1.mkv"} <= named
     assert "took_too_long" not in refused.values()
+    sys.stderr.write(f"clips from {len(named)}; {Counter(refused.values()).most_common()}\n")

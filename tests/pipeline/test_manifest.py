@@ -116,6 +116,26 @@ def test_captions_of_other_measurements_are_left_out(tmp_path: Path) -> None:
     assert {clip.captions for clip in manifest.clips()} == {None}
 
 
+def test_a_part_of_an_older_version_lacks_columns_and_one_of_a_newer_is_refused(
+    tmp_path: Path,
+) -> None:
+    manifest = a_manifest(tmp_path)
+    whole = assembled(manifest)
+    for file in (tmp_path / "parts").iterdir():
+        older = pq.read_table(file).drop_columns(["semantics", "audio"])
+        pq.write_table(older, file)
+    manifest.reassemble()
+    assert {clip.audio for clip in manifest.clips()} == {None}
+    newer = pq.read_table(file)
+    pq.write_table(newer.append_column("taste", [["sweet"] * len(newer)]), file)
+    with pytest.raises(RunError, match=r"parts/.*another version .*columns taste.*delete it"):
+        manifest.reassemble()
+    pq.write_table(newer.drop_columns(["motion"]), file)  # Which no clip is without.
+    with pytest.raises(RunError, match=r"another version .*motion"):
+        manifest.reassemble()
+    assert whole[1] == assembled(manifest)[1]
+
+
 def test_a_source_that_was_taken_away_takes_its_clips_along(tmp_path: Path) -> None:
     manifest = a_manifest(tmp_path)
     assemble(manifest, ["a.mp4"])

@@ -37,7 +37,7 @@ def flow(pictures: list[Image]) -> list[FrameMotion]:
     meter = FlowMeter()
     for k, image in enumerate(pictures):
         meter.add(picture(k / FPS, image))
-    return meter.motions
+    return meter.motions[:]
 
 
 def label(pictures: list[Image]) -> str:
@@ -101,16 +101,16 @@ def test_of_fast_video_every_second_frame_is_enough() -> None:
     for k, image in enumerate(flying(24, 2)):
         meter.add(picture(k / 60, image))
     np.testing.assert_allclose(np.diff(meter.times), 2 / 60)
-    assert motion(meter.motions).peak == pytest.approx(motion(flow(flying(24, 5))).peak, rel=0.3)
+    assert motion(meter.motions[:]).peak == pytest.approx(motion(flow(flying(24, 5))).peak, rel=0.3)
 
 
 def test_what_differs_across_a_cut_is_no_motion() -> None:
     meter = FlowMeter()
     for k, image in enumerate([textured(1, *SIZE)] * 4 + [textured(2, *SIZE)] * 4):
         meter.add(picture(k / FPS, image))
-    assert motion(meter.motions).peak > 0
+    assert motion(meter.motions[:]).peak > 0
     meter.cut(4 / FPS)
-    assert motion(meter.motions).peak == 0
+    assert motion(meter.motions[:]).peak == 0
 
 
 def test_light_that_changes_is_no_motion() -> None:

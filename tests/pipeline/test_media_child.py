@@ -1,4 +1,4 @@
-"""The mechanism alone, with functions of the standard library that do what hostile media may."""
+"""The mechanism alone, with functions that do what hostile media may."""
 
 import operator
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from avdata.errors import MediaError, RunError
+from avdata.pipeline.media.alive import getting_on
 from avdata.pipeline.media.child import Child
 from tests.pipeline.test_child import children
 
@@ -60,6 +61,22 @@ def test_time_and_memory_are_bounded() -> None:
     bomb = failing(operator.mul, b"bomb", 2**31, limits=Limits(memory_gib=2.5))
     assert (bomb.stage, bomb.reason) == ("memory", "out_of_memory")
     assert bomb.detail == "over 2.5 GiB"
+
+
+def long_work(steps: int, then_s: float) -> int:
+    """A film of hours to the deadline of a test."""
+    for _ in range(steps):
+        time.sleep(0.5)
+        getting_on()
+    time.sleep(then_s)
+    return steps
+
+
+def test_who_gets_on_has_time_and_who_hangs_after_that_has_not() -> None:
+    with closing(Child(long_work, "working", Limits(deadline_s=2.0), max_calls=10)) as child:
+        assert child.call("long", 5, 0.0) == 5
+        with pytest.raises(MediaError, match="took_too_long: killed after 2 s"):
+            child.call("hang", 1, 60.0)
 
 
 def test_what_is_printed_is_no_answer() -> None:

@@ -28,7 +28,8 @@ def read(
 ) -> tuple[list[Picture], np.ndarray[tuple[int], np.dtype[np.float32]] | None, Media]:
     with opened(path, 1) as container:
         stream = SourceStream(container, limits or MediaLimits())
-        return list(stream.pictures()), stream.sound(), stream.media()
+        pictures, sound = list(stream.pictures()), stream.sound()
+        return pictures, None if sound is None else sound[:], stream.media()
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
