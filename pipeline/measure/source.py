@@ -34,7 +34,7 @@ from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Sourc
 
 T = TypeVar("T")
 
-VERSION = 8
+VERSION = 9
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""
