@@ -180,6 +180,13 @@ def test_noise_is_no_motion_and_hides_none(spread: float) -> None:
     assert found.mean == pytest.approx(clean.mean, rel=0.6)
 
 
+def test_all_of_a_plain_thing_moves_not_its_edges_alone() -> None:
+    side = 80
+    plain_thing = [with_square(textured(1, *SIZE), 20 + 4 * k, 40, side) for k in range(12)]
+    share = side**2 / (SIZE[0] * SIZE[1])
+    assert motion(flow(plain_thing)[1:]).moving_share == pytest.approx(share, rel=0.3)
+
+
 @pytest.mark.parametrize("size", [(24, 24), (60, 640), (640, 60), (180, 320)])
 def test_pictures_of_every_shape_are_measured(size: tuple[int, int], tmp_path: Path) -> None:
     height, width = size
