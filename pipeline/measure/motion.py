@@ -11,7 +11,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from numpy import ndarray
 
 from avdata.pipeline.measure.camera import camera_flow, places
@@ -36,9 +36,17 @@ the flow is an invention: light changed, or something appeared.
 """
 FAINT_CHANGE = 0.3
 """Change of luma, of 255, that is too little to need an explanation."""
+EVIDENT = 2.0
+"""How many times what the flow leaves of the median cell must change in or beside one that moves.
+What it leaves is noise and light, of which flow makes motion where it finds nothing to hold on to.
+"""
 STATIC_PEAK = 0.15
 LARGE = 0.16
 """Labels: see `motion_label`."""
+
+
+def _everywhere() -> Bool[ndarray, "rows columns"]:
+    return np.ones((GRID_ROWS, GRID_COLUMNS), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,11 @@ class FrameMotion:
     camera_speed: float
     luma: float = 255.0
     """Mean of the picture, 0 black to 255 white."""
-    explained: Bool[ndarray, "rows columns"] = field(
-        default_factory=lambda: np.ones((GRID_ROWS, GRID_COLUMNS), np.bool_)
-    )
+    explained: Bool[ndarray, "rows columns"] = field(default_factory=_everywhere)
     """Whether the flow leads from one picture to the other: not where light changes."""
+    evident: Bool[ndarray, "rows columns"] = field(default_factory=_everywhere)
+    """Whether more changes than noise and light do. Contacts do not ask: they look for what stands
+    out, and few would be left of those in a shaking picture."""
 
     @property
     def momentum(self) -> Float[ndarray, "rows columns 2"]:
@@ -93,13 +102,21 @@ class MotionSpool:
                 ("camera_speed", np.float64),
                 ("luma", np.float64),
                 ("explained", np.bool_, grid),
+                ("evident", np.bool_, grid),
             ]
         )
         self._replaced: dict[int, FrameMotion] = {}
 
     def append(self, one: FrameMotion) -> None:
         """The next frame's."""
-        row = (one.velocity, one.moving, one.camera_speed, one.luma, one.explained)
+        row = (
+            one.velocity,
+            one.moving,
+            one.camera_speed,
+            one.luma,
+            one.explained,
+            one.evident,
+        )
         self._rows.append(np.array([row], self._rows.kind))
 
     def replace(self, at: int, one: FrameMotion) -> None:
@@ -123,6 +140,7 @@ class MotionSpool:
                 rows["camera_speed"].tolist(),
                 rows["luma"].tolist(),
                 rows["explained"],
+                rows["evident"],
                 strict=True,
             )
         ]
@@ -189,20 +207,17 @@ class FlowMeter:
             camera_speed = float(_speed(camera).mean(dtype=np.float64)) / heights
         moves = _speed(flow) > max(MOVING_PIXELS, MOVING_SPEED * heights)
         weight = moves.astype(np.float32)
-        values = [weight, *cv2.split(flow * (weight / heights)[..., None])]
-        change, left = cv2.absdiff(before, luma), cv2.absdiff(before, back)
-        values.append(cv2.addWeighted(left, 1.0, change, -EXPLAINED, 0.0, dtype=cv2.CV_32F))
-        # INTER_AREA is the mean over each cell, fractions of border pixels included.
-        cells = cv2.resize(
-            cv2.merge(values), (GRID_COLUMNS, GRID_ROWS), interpolation=cv2.INTER_AREA
-        )
-        share = cells[..., 0]
+        change, left = (cv2.absdiff(before, one).astype(np.float32) for one in (luma, back))
+        values = [weight, *cv2.split(flow * (weight / heights)[..., None]), left]
+        cells, changed = _cells(cv2.merge(values)), _cells(change)
+        share, left = cells[..., 0], cells[..., 3]
         return FrameMotion(
             velocity=cells[..., 1:3] / np.maximum(share, 1e-6)[..., None],
             moving=share,
             camera_speed=camera_speed,
             luma=cv2.mean(luma)[0],
-            explained=cells[..., 3] <= FAINT_CHANGE,
+            explained=left - EXPLAINED * changed <= FAINT_CHANGE,
+            evident=_around(changed) > EVIDENT * _middle(left),
         )
 
 
@@ -212,10 +227,26 @@ def _speed(flow: Float[ndarray, "h w 2"]) -> Float[ndarray, "h w"]:
     return np.asarray(np.sqrt(x * x + y * y))
 
 
+def _cells(pixels: Float32[ndarray, "h w *c"]) -> Float32[ndarray, "rows columns *c"]:
+    """The mean over each cell, fractions of border pixels included."""
+    cells = cv2.resize(pixels, (GRID_COLUMNS, GRID_ROWS), interpolation=cv2.INTER_AREA)
+    return np.asarray(cells, np.float32)
+
+
+def _middle(cells: Float32[ndarray, "rows columns"]) -> float:
+    """The upper median; NumPy's takes longer than all else that is done with cells."""
+    return float(np.partition(cells, cells.size // 2, axis=None)[cells.size // 2])
+
+
+def _around(cells: Float32[ndarray, "rows columns"]) -> Float32[ndarray, "rows columns"]:
+    """The largest in or beside each cell: the middle of a plain thing that moves stays as it is."""
+    return np.asarray(cv2.dilate(cells, np.ones((3, 3))), np.float32)
+
+
 def motion(frames: list[FrameMotion]) -> Motion:
     """The clip's numbers from its frames' (at least one)."""
     speed = np.array([np.linalg.norm(frame.velocity, axis=2) for frame in frames])
-    moving = np.array([frame.moving * frame.explained for frame in frames])
+    moving = np.array([frame.moving * frame.explained * frame.evident for frame in frames])
     return Motion(
         mean=float((speed * moving).mean()),
         peak=float(np.percentile((speed * np.sqrt(moving)).max(axis=(1, 2)), 95)),

@@ -124,6 +124,69 @@ def test_light_that_changes_is_no_motion() -> None:
     assert motion(flow(appearing)).mean < 0.3 * motion(flow(flying(12, 4))).mean
 
 
+LIGHTS = {
+    "in": lambda luma, share: luma * share,
+    "out": lambda luma, share: luma * (1 - share),
+    "white": lambda luma, share: luma + (255 - luma) * share,
+    "exposure": lambda luma, share: 255 * (luma / 255) ** (2 - share),
+    "step": lambda luma, share: luma * (0.8 if share < 0.5 else 1),
+}
+
+
+def lit(pictures: list[Image], light: str) -> list[Image]:
+    steps = np.linspace(0, 1, len(pictures))
+    changed = [
+        LIGHTS[light](image.astype(float), step)
+        for image, step in zip(pictures, steps, strict=True)
+    ]
+    return [image.round().clip(0, 255).astype(np.uint8) for image in changed]
+
+
+def noisy(pictures: list[Image], spread: float) -> list[Image]:
+    rng = np.random.default_rng(0)
+    noise = [spread * rng.standard_normal((*SIZE, 1)) for _ in pictures]
+    return [
+        (image + one).round().clip(0, 255).astype(np.uint8)
+        for image, one in zip(pictures, noise, strict=True)
+    ]
+
+
+def wall() -> Image:
+    """Smooth, with a little shade: nothing in it tells how it moves."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    shade = 100 + 50 * x / SIZE[1] + 20 * y / SIZE[0]
+    return np.repeat(shade[..., None], 3, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_what_moves_in_changing_light_moves_as_in_steady_light(light: str) -> None:
+    steady, changing = motion(flow(flying(24, 4))), motion(flow(lit(flying(24, 4), light)))
+    assert changing.mean == pytest.approx(steady.mean, rel=0.4)
+    assert changing.peak == pytest.approx(steady.peak, rel=0.25)
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_neither_light_nor_a_pan_in_it_is_motion(light: str) -> None:
+    assert label(noisy(lit([wall()] * 24, light), 1)) == "static"
+    assert label(lit(panned(24, 3), light)) == "static"
+
+
+@pytest.mark.parametrize("spread", [2, 6])
+def test_noise_is_no_motion_and_hides_none(spread: float) -> None:
+    still, thing = [wall()] * 24, [with_square(wall(), 20 + 4 * k, 70, 40) for k in range(24)]
+    assert motion(flow(noisy(still, spread))).moving_share < 0.01
+    found, clean = motion(flow(noisy(thing, spread))), motion(flow(thing))
+    assert found.peak == pytest.approx(clean.peak, rel=0.5)
+    assert found.mean == pytest.approx(clean.mean, rel=0.6)
+
+
+def test_all_of_a_plain_thing_moves_not_its_edges_alone() -> None:
+    side = 80
+    plain_thing = [with_square(textured(1, *SIZE), 20 + 4 * k, 40, side) for k in range(12)]
+    share = side**2 / (SIZE[0] * SIZE[1])
+    assert motion(flow(plain_thing)[1:]).moving_share == pytest.approx(share, rel=0.3)
+
+
 @pytest.mark.parametrize("size", [(24, 24), (60, 640), (640, 60), (180, 320)])
 def test_pictures_of_every_shape_are_measured(size: tuple[int, int], tmp_path: Path) -> None:
     height, width = size
