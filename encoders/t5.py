@@ -6,6 +6,7 @@ without padding. Captions go through the model one by one, so none depends on it
 of both weights: Apache-2.0.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,8 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 """One of the first two is needed; all that are there are part of the digest."""
+NOT_ENCODER = re.compile(r"decoder\.|lm_head\.")
+"""Weights that are left out: the head of FLAN-T5 is its own, not its embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,8 @@ def _load(config: UMT5Text | T5Text, folder: Path) -> Model:
             use_safetensors=True,
             output_loading_info=True,
         )
-    weights.require_whole(folder, info)
+    unexpected = [key for key in info["unexpected_keys"] if not NOT_ENCODER.match(key)]
+    weights.require_whole(folder, {**info, "unexpected_keys": unexpected})
     return model.eval().requires_grad_(False)
 
 

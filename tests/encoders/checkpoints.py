@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
@@ -106,11 +107,16 @@ def umt5(folder: Path, seed: int = 0) -> Model:
 
 
 def t5(folder: Path, seed: int = 0) -> Model:
-    """As FLAN-T5 is published: encoder and decoder with the tokenizer, all in one folder."""
+    """As FLAN-T5 is published: encoder, decoder and a head of its own (the library would write none:
+    it takes the embeddings for it) with the tokenizer, all in one folder.
+    """
     torch.manual_seed(seed)
     model = transformers.T5ForConditionalGeneration(
         transformers.T5Config(vocab_size=len(VOCABULARY), **TINY_T5)
     )
     model.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    head = {"lm_head.weight": torch.randn(len(VOCABULARY), TINY_T5["d_model"])}
+    save_file({**load_file(file), **head}, file, metadata={"format": "pt"})
     tokenizer(folder)
     return model.eval()

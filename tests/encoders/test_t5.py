@@ -8,6 +8,7 @@ import pytest
 import sentencepiece
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from torch import Tensor
@@ -141,6 +142,18 @@ def test_a_tokenizer_is_needed(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "tokenizer")
     with pytest.raises(UsageError, match=r"no tokenizer\.json or spiece\.model.*tokenizer/\*"):
         UMT5Text(str(tmp_path)).open(CPU)
+
+
+def test_other_weights_beside_the_encoders_are_refused(tmp_path: Path) -> None:
+    """Its decoder and its head, which it is published with, are not."""
+    t5(tmp_path)
+    file = tmp_path / "model.safetensors"
+    kept = load_file(file)
+    assert {"lm_head.weight", "decoder.final_layer_norm.weight"} <= set(kept)
+    T5Text(str(tmp_path)).open(CPU)
+    save_file({**kept, "adapter.weight": torch.zeros(2)}, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"1 unexpected weights \(adapter\.weight"):
+        T5Text(str(tmp_path)).open(CPU)
 
 
 def test_one_kind_is_not_the_other(tmp_path: Path) -> None:
