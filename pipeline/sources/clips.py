@@ -12,7 +12,7 @@ from avdata.errors import MediaError, RunError
 from avdata.pipeline.media.clip import ClipMedia, read_clip
 from avdata.pipeline.media.geometry import CENTER_CROP, Fit
 from avdata.pipeline.record import Clip
-from avdata.pipeline.sources.copies import LocalCopies
+from avdata.pipeline.sources.copies import AFTERWARDS, LocalCopies
 from avdata.pipeline.sources.files import exists, is_remote
 
 FETCHING = threading.Lock()
@@ -49,7 +49,16 @@ def clip_media(
         if error.stage != "read":
             raise
         what = "changed since ingest" if error.reason == "changed" else "cannot be read"
-        raise RunError(f"{uri}: {what} ({error}); run `avdata ingest` again") from error
+        raise RunError(f"{uri}: {what} ({error}); {_way(error.reason)}") from error
+
+
+def _way(reason: str) -> str:
+    """Out of what stops the job at one source."""
+    if reason == "too_large_to_fetch":
+        return f"raise {AFTERWARDS}"
+    if reason in {"changed", "missing"}:
+        return "run `avdata ingest` again"
+    return "run this again to go on"
 
 
 def _read_unchanged(clip: Clip, path: Path, shape: ClipShape, fit: Fit, read: Read) -> ClipMedia:

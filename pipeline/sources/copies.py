@@ -20,6 +20,8 @@ from avdata.errors import MediaError
 from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
 
 PREFIX = "avdata-copies-"
+AT_INGEST, AFTERWARDS = "limits.max_fetch_gib", "max_copies_gib"
+"""Settings: how large a source may be to be fetched."""
 
 
 @contextmanager
@@ -33,19 +35,19 @@ def local_copy(uri: str, max_gib: float) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
         path = Path(folder) / base_name(uri)  # The suffix is a hint to FFmpeg.
-        fetch(uri, path, max_gib)
+        fetch(uri, path, max_gib, AT_INGEST)
         yield path
 
 
-def fetch(uri: str, path: Path, max_gib: float) -> str:
-    """Copies a source; answers the digest of the bytes it got."""
+def fetch(uri: str, path: Path, max_gib: float, key: str) -> str:
+    """Copies a source; answers the digest of the bytes it got. `key` is the setting `max_gib`."""
     with reading("read"), path.open("wb") as file:
-        return storage.digest_blocks(_written(blocks(uri), file, max_gib))
+        return storage.digest_blocks(_written(blocks(uri), file, max_gib, key))
 
 
-def too_large(max_gib: float) -> MediaError:
+def too_large(max_gib: float, key: str = AT_INGEST) -> MediaError:
     """Of a remote source that is not fetched."""
-    return MediaError("read", "too_large_to_fetch", f"over limits.max_fetch_gib = {max_gib:g}")
+    return MediaError("read", "too_large_to_fetch", f"over {key} = {max_gib:g}")
 
 
 def remove_copies_of_the_dead() -> None:
@@ -76,7 +78,7 @@ class LocalCopies:
         if uri not in self._kept:
             path = self._folder / storage.digest_json(uri) / base_name(uri)
             path.parent.mkdir(exist_ok=True)
-            self._kept[uri] = (path, fetch(uri, path, self._max_gib))
+            self._kept[uri] = (path, fetch(uri, path, self._max_gib, AFTERWARDS))
             self._shrink()
         self._kept.move_to_end(uri)
         path, found = self._kept[uri]
@@ -92,9 +94,11 @@ class LocalCopies:
             path.unlink()
 
 
-def _written(pieces: Iterator[bytes], file: BinaryIO, max_gib: float) -> Iterator[bytes]:
+def _written(
+    pieces: Iterator[bytes], file: BinaryIO, max_gib: float, key: str
+) -> Iterator[bytes]:
     for piece in pieces:
         if file.tell() + len(piece) > max_gib * 2**30:
-            raise too_large(max_gib)
+            raise too_large(max_gib, key)
         file.write(piece)
         yield piece

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +7,13 @@ import torch
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
-from avdata.errors import MediaError, UsageError
+from avdata.errors import MediaError, RunError, UsageError
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.record import Clip
 from avdata.pipeline.shards.encode import encode_clips
 from avdata.pipeline.shards.index import FailedClip
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample, to_members
-from avdata.pipeline.sources.clips import held
+from avdata.pipeline.sources.clips import clip_media, held
 from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.clips import a_clip
 
@@ -89,6 +89,32 @@ def test_a_copy_stays_while_it_is_read() -> None:
         assert one.suffix == ".mp4"
         folder = one.parent
     assert list(folder.iterdir()) == copies.left
+
+
+def bytes_then(error: OSError | None) -> Iterator[bytes]:
+    yield bytes(2048)
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "over max_copies_gib = 1e-06); raise max_copies_gib"),
+        (ConnectionResetError("reset by peer"), "reset by peer); run this again to go on"),
+        (FileNotFoundError("no such key"), "no such key); run `avdata ingest` again"),
+    ],
+)
+def test_a_source_that_cannot_be_fetched_says_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, error: OSError | None, said: str
+) -> None:
+    monkeypatch.setattr("avdata.pipeline.sources.copies.blocks", lambda _: bytes_then(error))
+    monkeypatch.setattr("avdata.pipeline.sources.clips.exists", lambda _: True)
+    copies = LocalCopies(1.0 if error else 1e-6)
+    with pytest.raises(RunError) as caught:
+        clip_media(a_clip("s3://b/film.mp4"), SHAPE, copies)
+    assert str(caught.value).startswith("s3://b/film.mp4: cannot be read (read: ")
+    assert str(caught.value).endswith(said)
 
 
 def test_a_local_source_is_read_where_it_is() -> None:
