@@ -1,10 +1,11 @@
 """Where tensors are computed."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 
-from avdata.errors import UsageError
+from avdata.errors import RunError, UsageError
 
 
 def kind(name: str) -> str:
@@ -26,3 +27,13 @@ def usable(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device = {name}: torch sees no CUDA device on this machine")
     return device
+
+
+@contextmanager
+def within_memory(way: str) -> Iterator[None]:
+    """RunError with the `way` out where the device has too little memory for what is done here."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        said = " ".join(str(error).split())[:200]
+        raise RunError(f"the GPU has too little memory ({said}); {way}") from error

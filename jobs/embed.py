@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32
 from numpy import ndarray
 
-from avdata.encoders.device import usable
+from avdata.encoders.device import usable, within_memory
 from avdata.encoders.embedder import AudioText, ImageText
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
@@ -39,6 +39,7 @@ from avdata.progress import progress
 
 BATCH = 32
 """Clips of one item of work and of one file."""
+SMALLER = "set batch_size to less than {}, fewer frames, or {}.dtype=bfloat16"
 T = TypeVar("T")
 
 
@@ -60,10 +61,11 @@ class EmbedClips:
         self.copies = LocalCopies(self.config.max_copies_gib)
         self.decoders = Decoders(self.config.limits)
         self.batch_size = self.config.batch_size or (1 if device.type == "cpu" else 8)
-        if "picture" in self.stores and self.config.picture is not None:
-            self.picture = self.config.picture.open(device)
-        if "sound" in self.stores and self.config.sound is not None:
-            self.sound = self.config.sound.open(device)
+        with within_memory("set picture.dtype=bfloat16 and sound.dtype=bfloat16"):
+            if "picture" in self.stores and self.config.picture is not None:
+                self.picture = self.config.picture.open(device)
+            if "sound" in self.stores and self.config.sound is not None:
+                self.sound = self.config.sound.open(device)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
@@ -81,7 +83,8 @@ class EmbedClips:
             given = seen if medium == "picture" else heard
             none = {clip_id: "no_sound" for clip_id in seen if clip_id not in given}
             embed = self._pictures if medium == "picture" else self._sounds
-            rows = [embed(some) for some in _batches(list(given.values()), self.batch_size)]
+            with within_memory(SMALLER.format(self.batch_size, medium)):
+                rows = [embed(some) for some in _batches(list(given.values()), self.batch_size)]
             found = np.concatenate([np.zeros((0, store.width), np.float32), *rows])
             store.write(list(given), found, {**failed, **none})
         return {"count": len(clips)}

@@ -15,7 +15,7 @@ import torch
 from avdata import config as configuration
 from avdata import storage
 from avdata.encoders.choice import EncodersConfig
-from avdata.encoders.device import usable
+from avdata.encoders.device import usable, within_memory
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import UsageError
 from avdata.jobs.decoding import ClusterDecoding, DecodeOn, Reading, WorkerDecoding, on_cluster
@@ -36,6 +36,11 @@ from avdata.pipeline.shards.quality import chosen
 from avdata.pipeline.shards.writer import is_done, write_dataset, write_shard
 from avdata.progress import progress
 from avdata.versions import versions
+
+SMALLER = (
+    "set batch_size to less than {}, or where it is 1 encoders.video.tiled=true (of kind wan) or "
+    "encoders.ROLE.dtype=bfloat16, which alter latents"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,8 @@ class EncodeShard:
         device = usable(self.config.device)
         far = on_cluster(self.config.decode_on, device.type)
         self.batch_size, self.threads = _pace(self.config, device, far)
-        self.encoders = self.config.encoders.open(device)
+        with within_memory("set encoders.ROLE.dtype=bfloat16"):
+            self.encoders = self.config.encoders.open(device)
         plans = planned(self.root, self.config, self.encoders.specs)
         self.plans = {plan.name: plan for plan in plans}
         reading = Reading(self.config.limits, self.config.fit, self.config.max_copies_gib)
@@ -159,7 +165,9 @@ class EncodeShard:
             samples = encode_clips(
                 plan.clips, media, plan.shape, self.encoders, self.batch_size, checked
             )
-            index = write_shard(self.out, plan, samples)
+            # It is here that clips are encoded.
+            with within_memory(SMALLER.format(self.batch_size)):
+                index = write_shard(self.out, plan, samples)
         why = [worded(one.stage, one.reason, one.detail) for one in index.failed[:1]]
         return {
             "shard": plan.name,

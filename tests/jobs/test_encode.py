@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from avdata.encoders.block_transform import OpenBlockTransform
 from avdata.jobs.verify import verify
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
@@ -135,6 +136,23 @@ def test_a_source_that_is_gone_stops_the_job_and_leaves_no_shard(
     assert "two.mp4: gone since ingest; run `avdata ingest` again" in said
     assert not (tmp_path / "out" / "dataset.json").exists()
     assert not [one for one in threading.enumerate() if one.name.startswith("ahead")]
+
+
+def test_too_little_memory_of_the_device_names_what_to_set(
+    manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(OpenBlockTransform, "encode", full)
+    assert encode(manifest, tmp_path / "out", *SMALL, "--set", "batch_size=3") == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Tried to allocate 2.00 GiB" in said
+    for name in ("batch_size to less than 3", "encoders.video.tiled", "dtype=bfloat16"):
+        assert name in said
 
 
 @pytest.mark.parametrize(

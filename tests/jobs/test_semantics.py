@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from avdata.encoders.clap import Clap
-from avdata.encoders.clip import OpenClip
+from avdata.encoders.clip import OpenClip, OpenedClip
 from avdata.errors import RunError, UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
@@ -162,6 +163,18 @@ def test_in_batches_by_workers_of_ray_embeddings_are_the_same(
         assert after["clip_id"].equals(before["clip_id"])
         one, other = (np.array(table["embedding"].to_pylist()) for table in (before, after))
         np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_too_little_memory_of_the_device_names_what_to_set(
+    films: Manifest, config: SemanticsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(OpenedClip, "images", full)
+    small = dataclasses.replace(config, sound=None, batch_size=3)
+    with pytest.raises(RunError, match=r"2\.00 GiB.*less than 3, fewer frames, or picture\.dtype"):
+        semantics(films.root, small, INLINE)
 
 
 def test_scores_go_with_the_captions_they_are_of(films: Manifest, config: SemanticsConfig) -> None:
