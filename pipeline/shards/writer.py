@@ -78,7 +78,7 @@ def write_shard(
                 if isinstance(sample, FailedClip):
                     failed[sample.key] = sample
                     continue
-                members = to_members(sample)
+                members = _members(tar, sample)
                 out.write({"__key__": sample.key, **members})
                 samples_written.append(_indexed(sample, members))
         offsets = {name: offset for name, offset, _ in tar_members(temporary)}
@@ -97,6 +97,14 @@ def write_shard(
     )
     write_index(index, made)
     return made
+
+
+def _members(tar: Path, sample: EncodedSample) -> dict[str, bytes]:
+    try:
+        return to_members(sample)
+    except RunError as error:
+        way = f"to leave it out, `avdata select` with the rule `broken: clip_id == '{sample.key}'`"
+        raise RunError(f"{tar}: {error}; {way}") from error
 
 
 def write_dataset(

@@ -94,9 +94,7 @@ class LocalCopies:
             path.unlink()
 
 
-def _written(
-    pieces: Iterator[bytes], file: BinaryIO, max_gib: float, key: str
-) -> Iterator[bytes]:
+def _written(pieces: Iterator[bytes], file: BinaryIO, max_gib: float, key: str) -> Iterator[bytes]:
     for piece in pieces:
         if file.tell() + len(piece) > max_gib * 2**30:
             raise too_large(max_gib, key)

@@ -107,8 +107,8 @@ def umt5(folder: Path, seed: int = 0) -> Model:
 
 
 def t5(folder: Path, seed: int = 0) -> Model:
-    """As FLAN-T5 is published: encoder, decoder and a head of its own (the library would write none:
-    it takes the embeddings for it) with the tokenizer, all in one folder.
+    """As FLAN-T5 is published: encoder, decoder and a head of its own (the library writes none, as
+    if it were the embeddings) with the tokenizer, all in one folder.
     """
     torch.manual_seed(seed)
     model = transformers.T5ForConditionalGeneration(

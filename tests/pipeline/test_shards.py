@@ -304,7 +304,9 @@ def test_a_value_that_float16_cannot_hold_is_refused_by_name(
     plan = plans_of()[0]
     samples = [a_sample(clip) for clip in plan.clips]
     getattr(samples[1], name).flat[1] = value
-    with pytest.raises(RunError, match=f"{samples[1].key}: its {name} has"):
+    key = samples[1].key
+    wanted = f"{plan.name}.tar: clip {key}: its {name} has.* select.*: clip_id == '{key}'`"
+    with pytest.raises(RunError, match=wanted):
         write_shard(tmp_path, plan, samples)
     assert not is_done(tmp_path, plan)
 
