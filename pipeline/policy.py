@@ -85,6 +85,9 @@ def _one(text: str, clips: pa.Table) -> pa.ChunkedArray:
         raise ConfigError(f"cannot read {text!r}; write it as: field operator value")
     name, operator, literal = read.groups()
     column = _column(name, clips)
+    if literal in _leaves(clips.schema):
+        how = f"columns are compared with values; for the text write '{literal}' in quotes"
+        raise ConfigError(f"{text!r}: {literal} is a column, too: {how}")
     try:
         value = yaml.safe_load(literal)
     except yaml.YAMLError as error:

@@ -29,9 +29,16 @@ def facts(clip: Clip, shape: ClipShape) -> dict[str, Any]:
 
 
 def groups(clip: Clip) -> list[str]:
-    """Names of what the clip shares with other sources, which no other split may have."""
-    found = clip.duplicates
-    named = {} if found is None else {"picture": found.picture_group, "sound": found.sound_group}
+    """Names of what the clip shares with others, near-duplicates and those that mean the same; no
+    other split may have them.
+    """
+    copies, meaning = clip.duplicates, clip.semantics
+    named = {
+        "picture": copies and copies.picture_group,
+        "sound": copies and copies.sound_group,
+        "picture_meaning": meaning and meaning.picture_group,
+        "sound_meaning": meaning and meaning.sound_group,
+    }
     return [f"{what}:{group}" for what, group in named.items() if group is not None]
 
 

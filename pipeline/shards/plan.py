@@ -1,8 +1,8 @@
 """Which clip goes into which shard: a pure function of the set of selected clips.
 
-Splits are decided by families of sources, which share pictures or sounds, so no source and no
-duplicate is in two of them; within a bucket of a split clips are ordered by a hash of their id,
-which mixes sources. The order in which clips come in does not matter.
+Splits are decided by families of sources, which share pictures or sounds or mean the same, so no
+source and no duplicate is in two of them; within a bucket of a split clips are ordered by a hash
+of their id, which mixes sources. The order in which clips come in does not matter.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ class PlanSettings:
 
     samples_per_shard: int = 256
     val_fraction: float = 0.1
-    """Share of the sources held out for validation, those with near-duplicates as one."""
+    """Share of the sources held out for validation, those that share a group as one."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ def plan_shards(
 
 
 def families(clips: Collection[Clip]) -> dict[str, set[str]]:
-    """Digests of sources that share a picture or a sound, also by way of others; by the least."""
+    """Digests of sources that share a group, also by way of others; by the least."""
     above: dict[str, str] = {}
 
     def top(name: str) -> str:

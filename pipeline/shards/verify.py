@@ -58,7 +58,7 @@ class _Seen:
         for name in (sample.source, *facts.get("groups", ())):
             other = self.splits.setdefault(name, split)
             if other != split:
-                what = "source" if name == sample.source else f"duplicate group {name}"
+                what = "source" if name == sample.source else f"group {name}"
                 found.append(f"its {what} is in split {other}, too")
         return found
 

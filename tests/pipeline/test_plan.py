@@ -10,7 +10,7 @@ from avdata.encoders.spec import ClipShape
 from avdata.pipeline.record import Clip, Duplicates
 from avdata.pipeline.shards.facts import groups
 from avdata.pipeline.shards.plan import PlanSettings, ShardPlan, families, plan_shards
-from tests.pipeline.clips import CAPTIONS, a_clip
+from tests.pipeline.clips import CAPTIONS, MEANING, a_clip
 
 SHAPE = ClipShape()
 
@@ -164,6 +164,17 @@ def test_sources_alike_are_one_family_also_by_way_of_others() -> None:
         {other.source.digest},
         {one.source.digest, two.source.digest, three.source.digest},
     ]
+
+
+@pytest.mark.parametrize("medium", ["picture", "sound"])
+def test_clips_that_mean_the_same_are_one_family(medium: str) -> None:
+    one, two, three, other = (a_clip(f"{k}.mp4") for k in range(4))
+    meaning = dataclasses.replace(MEANING, **{f"{medium}_group": one.clip_id})
+    clips = [dataclasses.replace(clip, semantics=meaning) for clip in (one, two)]
+    clips[1] = sharing(clips[1], None, "s")  # Nor do they part by way of a copy.
+    found = families([*clips, sharing(three, None, "s"), other])
+    assert sorted(map(len, found.values())) == [1, 3]
+    assert {other.source.digest} in found.values()
 
 
 def test_a_bucket_has_shards_of_its_own_and_a_source_one_split() -> None:

@@ -45,6 +45,11 @@ def test_deciding_again_forgets_the_old_decision() -> None:
     assert (clip.status, clip.reasons) == ("keep", [])
 
 
+def test_the_name_of_a_column_in_quotes_is_text() -> None:
+    table = to_table(Clip, [a_clip(motion="status"), a_clip(motion="static")])
+    assert holds("labels.motion == 'status'", table).to_pylist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("rule", "hint"),
     [
@@ -53,6 +58,7 @@ def test_deciding_again_forgets_the_old_decision() -> None:
         ("technical < 1", "unknown field"),
         ("technical.luma_mean < dark", "not comparable"),
         ("labels.motion contains s", "not comparable"),
+        ("semantics.picture_group != clip_id", "clip_id is a column, too"),
     ],
 )
 def test_a_rule_that_cannot_be_read_names_file_rule_and_way_out(
