@@ -4,43 +4,99 @@
 
 Generated videos are ingested; a Wan autoencoder of random weights, with the strides and channels of
 Wan2.2 and a fraction of its width (--base-dim 160 is its own), encodes their clips. "Bare" is that
-encoder alone in a loop over frames that lie decoded in memory. "Job" is what a worker of
-`avdata encode` does with planned shards: decode, encode pictures, sound and captions, write tars;
-once with nothing decoded ahead, once with --decode-ahead clips. Each run takes all three in turn,
-after one that does not count; a ratio is of one run. Loading is left out. The last table is the
-peak memory of a process that encodes all of it, by clips decoded ahead.
+encoder alone in a loop over frames that lie decoded in memory: once in one process with all threads
+that torch takes, once in as many processes of one thread as the job has workers. "Job" is what the
+workers of `avdata encode` do with a planned shard each: decode, encode pictures, sound and
+captions, write tars; once with nothing decoded ahead, once with --decode-ahead clips. All have the
+same cores. Each run takes all four in turn, after one that does not count; ratios are of one run,
+to the faster of the two that are bare. Loading is left out. On a busy machine the threads of one
+process wait for each other: let it be idle.
+
+The last table is the peak memory of one worker, its children left out, by clips decoded ahead: of
+large clips, with encoders that need no weights and an encoder that waits, so that whatever may be
+decoded ahead is.
 """
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import diffusers
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
-from avdata.encoders.choice import EncodersConfig
+from avdata.encoders.choice import Encoders, EncodersConfig
+from avdata.encoders.encoder import VideoEncoder
+from avdata.encoders.spec import VideoSpec
 from avdata.encoders.wan import WanVideo
 from avdata.jobs.caption import caption
 from avdata.jobs.encode import EncodeConfig, EncodeShard
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
+from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip import ClipMedia
+from avdata.pipeline.shards.plan import PlanSettings
 from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.pipeline.world.corpus import WorldConfig, generate
 
 WORLD = WorldConfig(height=288, width=480, seconds=9.0)
-MEMORY_AHEAD = (0, 8, 32)
+NAMES = ("bare, one process", "bare, {} processes", "job, none ahead", "job, {} ahead")
+MEMORY_AHEAD = (0, 4, 8)
+MEMORY_SIZE = (480, 832)
+SECONDS_A_CLIP = 1.0
+"""That the encoder waits where memory is measured: longer than a clip takes to decode."""
+
+
+@dataclass
+class Share:
+    """What one process has of the clips: a shard, decoded clips of it, and both paces."""
+
+    shard: str
+    media: Sequence[ClipMedia]
+    behind: EncodeShard
+    ahead: EncodeShard
+
+    def run(self, what: str) -> None:
+        """bare, behind or ahead."""
+        if what == "bare":
+            bare(self.media, self.ahead.encoders, self.ahead.batch_size)
+            return
+        (self.behind if what == "behind" else self.ahead)({"shard": self.shard})
+
+
+class PatientVideo:
+    """A `VideoEncoder` that takes its time."""
+
+    def __init__(self, video: VideoEncoder) -> None:
+        self._video = video
+
+    @property
+    def spec(self) -> VideoSpec:
+        """Of the encoder."""
+        return self._video.spec
+
+    def encode(self, frames: UInt8[Tensor, "b n h w 3"]) -> Float[Tensor, "b c t lh lw"]:
+        """After a while."""
+        time.sleep(SECONDS_A_CLIP * len(frames))
+        return self._video.encode(frames)
+
+    def decode(self, latents: Float[Tensor, "b c t lh lw"]) -> UInt8[Tensor, "b n h w 3"]:
+        """At once."""
+        return self._video.decode(latents)
 
 
 def main() -> None:
@@ -49,18 +105,21 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, help="as many as cores; with a GPU one")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--decode-ahead", type=int, default=EncodeConfig().decode_ahead)
     parser.add_argument("--base-dim", type=int, default=8)
     parser.add_argument("--height", type=int, default=96)
     parser.add_argument("--width", type=int, default=160)
     given = parser.parse_args()
+    workers = given.workers or (1 if given.device != "cpu" else os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_autoencoder(root / "wan", given.base_dim)
         generate(root / "raw", replace(WORLD, num_videos=given.videos))
         ingest([root / "raw"], root / "manifest", IngestConfig(), engine=Engine(inline=True))
         caption(root / "manifest")
+        clips = len(Manifest(root / "manifest").clips("keep"))
         config = EncodeConfig(
             height=given.height,
             width=given.width,
@@ -68,10 +127,14 @@ def main() -> None:
             encoders=EncodersConfig(video=WanVideo(str(root / "wan"))),
             batch_size=given.batch_size,
             decode_ahead=given.decode_ahead,
+            # A shard a worker, all of one split.
+            plan=PlanSettings(samples_per_shard=-(-clips // workers), val_fraction=0),
             # Of a shard of 256 two samples are decoded back; these shards have a few.
             round_trips=0,
         )
-        sys.stdout.write(_throughput(root, config, given.runs) + "\n" + _memory(root, config))
+        sys.stdout.write(_throughput(root, config, given.runs, workers) + "\n")
+        sys.stdout.flush()
+        sys.stdout.write(_memory(root, config))
 
 
 def _write_autoencoder(folder: Path, base_dim: int) -> None:
@@ -91,33 +154,66 @@ def _write_autoencoder(folder: Path, base_dim: int) -> None:
     ).save_pretrained(folder)
 
 
-def _throughput(root: Path, config: EncodeConfig, runs: int) -> str:
-    behind = EncodeShard(root / "manifest", root / "behind", replace(config, decode_ahead=0))
-    ahead = EncodeShard(root / "manifest", root / "ahead", config)
-    clips = [clip for plan in ahead.plans.values() for clip in plan.clips]
-    shape = next(iter(ahead.plans.values())).shape
-    begin, copies = time.perf_counter(), LocalCopies(1.0)
-    media = [clip_media(clip, shape, copies) for clip in clips]
-    decoding = time.perf_counter() - begin
-    works: list[Callable[[], None]] = [
-        lambda: _bare(media, ahead),
-        lambda: _job(behind),
-        lambda: _job(ahead),
-    ]
-    times = np.array([[_seconds(work) for work in works] for _ in range(runs + 1)][1:])
-    rates = len(clips) / times
+def _throughput(root: Path, config: EncodeConfig, runs: int, workers: int) -> str:
+    threads = torch.get_num_threads()
+    whole = _share(root, config, None)
+    torch.set_num_threads(threads)  # A worker of the job has taken one.
+    shards = sorted(whole.ahead.plans)
+    with ExitStack() as stack:
+        # A pool each, so that each keeps its share.
+        pools = [stack.enter_context(_process(_open, root, config, shard)) for shard in shards]
+
+        def together(what: str) -> Callable[[], None]:
+            return lambda: _wait([pool.submit(_run, what) for pool in pools])
+
+        works = [lambda: whole.run("bare"), *map(together, ("bare", "behind", "ahead"))]
+        times = np.array([[_seconds(work) for work in works] for _ in range(runs + 1)][1:])
+    rates = len(whole.media) / times
+    plan = whole.ahead.plans[shards[0]]
+    best = int(np.median(rates[:, :2], axis=0).argmax())
     lines = [
-        f"{len(clips)} clips of {shape.num_frames} x {config.height} x {config.width} on "
-        f"{config.device}, batches of {ahead.batch_size}, {ahead.threads} decoding threads; "
-        f"decoding alone {len(clips) / decoding:.2f} clips/s",
+        f"{len(whole.media)} clips of {plan.shape.num_frames} x {config.height} x {config.width} "
+        f"on {config.device}, {os.cpu_count()} cores, {len(shards)} of {workers} workers, batches "
+        f"of {whole.ahead.batch_size}, {whole.ahead.threads} decoding threads a worker",
         "",
-        f"| median of {runs} runs (lowest to highest) | clips/s | of the bare encoder |",
+        f"| median of {runs} runs (lowest to highest) | clips/s | of the faster bare one |",
         "|---|---|---|",
     ]
-    names = ("bare encoder", "job, none ahead", f"job, {config.decode_ahead} ahead")
-    for name, rate in zip(names, rates.T, strict=True):
-        lines.append(f"| {name} | {_spread(rate, '.2f')} | {_spread(rate / rates[:, 0], '.1%')} |")
+    for name, rate, about in zip(NAMES, rates.T, (0, workers, 0, config.decode_ahead), strict=True):
+        ratio = _spread(rate / rates[:, best], ".1%")
+        lines.append(f"| {name.format(about)} | {_spread(rate, '.2f')} | {ratio} |")
     return "\n".join(lines) + "\n"
+
+
+def _share(root: Path, config: EncodeConfig, shard: str | None) -> Share:
+    """A shard, or for the loop in one process all clips of all."""
+    behind = EncodeShard(root / "manifest", root / "behind", replace(config, decode_ahead=0))
+    ahead, copies = EncodeShard(root / "manifest", root / "ahead", config), LocalCopies(1.0)
+    plans = ahead.plans.values() if shard is None else [ahead.plans[shard]]
+    media = [clip_media(clip, plan.shape, copies) for plan in plans for clip in plan.clips]
+    return Share(shard or "", media, behind, ahead)
+
+
+def _process(open_: Callable[..., None], *given: object) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=open_, initargs=given)
+
+
+MINE: list[Share] = []
+"""Of a process of a pool."""
+
+
+def _open(root: Path, config: EncodeConfig, shard: str) -> None:
+    MINE.append(_share(root, config, shard))
+
+
+def _run(what: str) -> None:
+    MINE[0].run(what)
+
+
+def _wait(begun: Sequence[Future[None]]) -> None:
+    for one in begun:
+        one.result()
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -126,17 +222,12 @@ def _seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
-def _bare(media: Sequence[ClipMedia], worker: EncodeShard) -> None:
-    size = worker.batch_size
+def bare(media: Sequence[ClipMedia], encoders: Encoders, size: int) -> None:
+    """The video encoder alone."""
     for first in range(0, len(media), size):
         some = [torch.from_numpy(one.frames) for one in media[first : first + size]]
         with torch.inference_mode():
-            worker.encoders.video.encode(torch.stack(some)).cpu()  # Waits for the device.
-
-
-def _job(worker: EncodeShard) -> None:
-    for name in worker.plans:
-        worker({"shard": name})
+            encoders.video.encode(torch.stack(some)).cpu()  # Waits for the device.
 
 
 def _spread(values: np.ndarray, form: str) -> str:
@@ -145,20 +236,24 @@ def _spread(values: np.ndarray, form: str) -> str:
 
 
 def _memory(root: Path, config: EncodeConfig) -> str:
-    assert config.height
-    assert config.width
-    clip = config.height * config.width * 3 * 33 / 1e6
+    height, width = MEMORY_SIZE
+    config = replace(config, height=height, width=width, plan=PlanSettings(val_fraction=0))
+    config = replace(config, encoders=EncodersConfig(), device="cpu", batch_size=1)
+    clip = height * width * 3 * IngestConfig().num_frames / 1e6
     lines = [f"| clips ahead (frames of one: {clip:.1f} MB) | peak memory |", "|---|---|"]
     for ahead in MEMORY_AHEAD:
         # A process each: a peak never sinks.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with _process(int) as pool:
             peak = pool.submit(_peak, root, replace(config, decode_ahead=ahead)).result()
         lines.append(f"| {ahead} | {peak:.0f} MB |")
     return "\n".join(lines) + "\n"
 
 
 def _peak(root: Path, config: EncodeConfig) -> float:
-    _job(EncodeShard(root / "manifest", root / "peak", config))
+    worker = EncodeShard(root / "manifest", root / "peak", config)
+    worker.encoders = replace(worker.encoders, video=PatientVideo(worker.encoders.video))
+    for name in worker.plans:
+        worker({"shard": name})
     # Not ru_maxrss, which a process has from its parent.
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     return int(line.split()[1]) * 1024 / 1e6
