@@ -3,8 +3,9 @@ embeddings: time, memory, recall.
 
     python benchmarks/alike.py --count 1000000 --width 512
 
-Embeddings are drawn around cluster centres; one in ten is a copy of another with noise. The time of
-comparing all with all is estimated from a part of it.
+First --group embeddings that are all alike, so one group. Then embeddings are drawn around cluster
+centres; one in ten is a copy of another with noise. The time of comparing all with all is estimated
+from a part of it.
 """
 
 import argparse
@@ -47,12 +48,32 @@ def drawn(count: int, width: int) -> tuple[Float32[ndarray, "n d"], Float32[ndar
     return rows, source
 
 
+def one_group(count: int, width: int) -> None:
+    """Time and memory of a group that all belong to, before anything else takes memory."""
+    g = np.random.default_rng(2)
+    rows = g.standard_normal(width) + 0.05 * g.standard_normal((count, width))
+    given = unit(rows.astype(np.float32)).astype(np.float16)
+    before = peak_gib()
+    began = time.perf_counter()
+    first = alike(given, THRESHOLD)
+    took, groups = time.perf_counter() - began, len(np.unique(first))
+    sys.stdout.write(f"{count} that are alike: {groups} group in {took:.0f} s" + "\n")
+    sys.stdout.write(f"peak memory {peak_gib():.2f} GiB, before {before:.2f}" + "\n")
+
+
+def peak_gib() -> float:
+    """Of this process until now."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--group", type=int, default=9_000)
     given = parser.parse_args()
+    one_group(given.group, given.width)
     rows, source = drawn(given.count, given.width)
     gib = rows.nbytes / 2**30
     sys.stdout.write(f"{given.count} embeddings of {given.width}, float16: {gib:.2f} GiB" + "\n")
@@ -62,18 +83,18 @@ def main() -> None:
         (some @ rows[begin : begin + BLOCK // 10].astype(np.float32).T >= THRESHOLD).sum()
     part = 2_048 * min(given.count, 20 * BLOCK // 10) / given.count**2 * 2
     whole = (time.perf_counter() - began) / part
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_gib()
     began = time.perf_counter()
     first = alike(rows, THRESHOLD)
     took = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_gib()
     own = given.count - len(source)
     found = (first[own:] == first[source]).mean()
     wrong = (first[:own] != np.arange(own)).mean()
     sys.stdout.write(
         f"alike: {took:.0f} s, all with all about {whole:.0f} s, {whole / took:.1f} times" + "\n"
     )
-    sys.stdout.write(f"peak memory {peak / 2**20:.2f} GiB, before {before / 2**20:.2f}" + "\n")
+    sys.stdout.write(f"peak memory {peak:.2f} GiB, before {before:.2f}" + "\n")
     sys.stdout.write(f"copies found {found:.4f}, others grouped {wrong:.6f}" + "\n")
     names = tuple(str(k) for k in range(309))
     classes = unit(np.random.default_rng(1).standard_normal((309, given.width), np.float32))
@@ -85,8 +106,7 @@ def main() -> None:
         some = rows[begin : begin + BLOCK].astype(np.float32)
         agreement(chances(some, classes, 100.0), chances(some[::-1], classes, 20.0))
     sys.stdout.write(f"agreement: {time.perf_counter() - began:.0f} s" + "\n")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(f"peak memory of all {peak / 2**20:.2f} GiB" + "\n")
+    sys.stdout.write(f"peak memory of all {peak_gib():.2f} GiB" + "\n")
 
 
 if __name__ == "__main__":

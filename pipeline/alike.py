@@ -2,7 +2,8 @@
 
 Spherical k-means (faiss) makes buckets as SemDeDup (arXiv 2303.09540) does; each clip goes into its
 two nearest, so that near neighbours on either side of a border meet. Within a bucket every pair is
-compared. The groups are the connected parts of all pairs over the threshold.
+compared. The groups are the connected parts of all pairs over the threshold; memory goes with the
+number of clips, however large a group is.
 """
 
 import importlib
@@ -21,8 +22,8 @@ TRAINED_ON = 64
 """Embeddings a bucket that its centre is the mean of."""
 ROUNDS = 10
 NEAREST = 2
-ROWS = 4_096
-"""Of a bucket against all of it at once, so that one that holds most of a corpus fits, too."""
+ROWS = 2_048
+"""Of a bucket that are compared with as many others at once: what memory it takes."""
 
 
 def alike(embeddings: Float[ndarray, "n d"], threshold: float) -> Int64[ndarray, " n"]:
@@ -33,13 +34,8 @@ def alike(embeddings: Float[ndarray, "n d"], threshold: float) -> Int64[ndarray,
     count = len(embeddings)
     if count < 2:
         return np.arange(count)
-    pairs = [_pairs(embeddings, members, threshold) for members in _buckets(embeddings)]
-    one, other = np.concatenate(pairs, axis=1)
-    linked = coo_array((np.ones(len(one), np.int8), (one, other)), (count, count))
-    _, group = connected_components(linked, directed=False)
-    _, first = np.unique(group, return_index=True)
-    found: Int64[ndarray, " n"] = first[group]
-    return found
+    links = [_links(embeddings, members, threshold) for members in _buckets(embeddings)]
+    return _first(np.concatenate(links, axis=1), count)
 
 
 def _buckets(embeddings: Float[ndarray, "n d"]) -> list[Int64[ndarray, " m"]]:
@@ -60,18 +56,35 @@ def _buckets(embeddings: Float[ndarray, "n d"]) -> list[Int64[ndarray, " m"]]:
     return [part for part in np.split(order // NEAREST, cuts) if len(part) > 1]
 
 
-def _pairs(
+def _links(
     embeddings: Float[ndarray, "n d"], members: Int64[ndarray, " m"], threshold: float
 ) -> Int64[ndarray, "2 p"]:
-    """Each pair once."""
+    """Of a bucket, each member that is not alone with the first of its group: no more than there
+    are members, where pairs of a large group would be its square.
+    """
     mine = embeddings[members].astype(np.float32)
-    found = []
-    for first in range(0, len(members), ROWS):
-        near = mine[first : first + ROWS] @ mine[: first + ROWS].T >= threshold
-        rows, columns = np.nonzero(near)
-        keep = rows + first > columns
-        found.append(np.stack([members[rows[keep] + first], members[columns[keep]]]))
-    return np.concatenate(found, axis=1)
+    places = np.arange(len(members))
+    first = places
+    blocks = np.split(places, range(ROWS, len(members), ROWS))
+    for k, rows in enumerate(blocks):
+        found = [np.stack([places, first])]
+        for columns in blocks[: k + 1]:
+            near = np.stack(np.nonzero(mine[rows] @ mine[columns].T >= threshold))
+            both = np.concatenate([rows, columns])
+            near[1] += len(rows)
+            found.append(np.stack([both, both[_first(near, len(both))]]))
+        first = _first(np.concatenate(found, axis=1), len(members))
+    grouped = first != places
+    return np.stack([members[grouped], members[first[grouped]]])
+
+
+def _first(links: Int64[ndarray, "2 p"], count: int) -> Int64[ndarray, " n"]:
+    """For each of `count` the first of its connected part."""
+    linked = coo_array((np.ones(links.shape[1], np.int8), tuple(links)), (count, count))
+    _, group = connected_components(linked, directed=False)
+    _, first = np.unique(group, return_index=True)
+    found: Int64[ndarray, " n"] = first[group]
+    return found
 
 
 def _faiss() -> ModuleType:

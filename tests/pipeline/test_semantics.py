@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,34 @@ def test_groups_are_the_connected_parts(seed: int, count: int) -> None:
         while grown := {int(j) for i in members for j in np.flatnonzero(near[i])} - members:
             members |= grown
         assert first[k] == min(members)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_groups_do_not_depend_on_how_many_are_compared_at_once(seed: int, rows: int) -> None:
+    g = np.random.default_rng(seed)
+    some = unit(g.normal(size=(50, 3)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("avdata.pipeline.alike.ROWS", rows)
+        found = alike(some, 0.9)
+    np.testing.assert_array_equal(found, alike(some, 0.9))
+
+
+def test_the_memory_of_a_group_does_not_go_with_its_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("avdata.pipeline.alike.ROWS", 64)
+
+    def peak(count: int) -> int:
+        same = np.repeat(unit(np.ones((1, 4), np.float32)), count, axis=0)
+        tracemalloc.start()
+        try:
+            assert not alike(same, 0.9).any()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2_400) < 6 * peak(600)
 
 
 def test_copies_are_found_among_many_buckets() -> None:
