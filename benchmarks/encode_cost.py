@@ -194,7 +194,7 @@ def _share(root: Path, config: EncodeConfig, shard: str | None) -> Share:
     return Share(shard or "", media, behind, ahead)
 
 
-def _process(open_: Callable[..., None], *given: object) -> ProcessPoolExecutor:
+def _process(open_: Callable[..., object], *given: object) -> ProcessPoolExecutor:
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(1, mp_context=spawn, initializer=open_, initargs=given)
 

@@ -198,12 +198,16 @@ def verify(
         int,
         typer.Option(min=0, help="Encode so many samples again from their sources and compare."),
     ] = 0,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Of shards: compare every sample's captions with this manifest's."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Checks a manifest or shards: digests, counts, shapes, finite values, identity."""
     from avdata.jobs.verify import verify
 
-    counts = verify(path, rebuild, again)
+    counts = verify(path, rebuild, again, manifest)
     result = Result(as_json)
     result.line(", ".join(f"{name}: {count}" for name, count in counts.items()))
     result.end(counts)

@@ -22,7 +22,7 @@ def facts(clip: Clip, shape: ClipShape) -> dict[str, Any]:
         "subsets": subsets(clip, shape),
         "start_s": clip.start_s,
         "end_s": _end_s(clip, shape),
-        "captions": _captions(clip),
+        "captions": said(clip),
         "labels": dataclasses.asdict(_labels(clip, shape)),
         "events": [dataclasses.asdict(event) for event in _events(clip, shape)],
     }
@@ -55,8 +55,8 @@ def subsets(clip: Clip, shape: ClipShape) -> list[str]:
     return [name for name, inside in member.items() if inside]
 
 
-def _captions(clip: Clip) -> dict[str, Any] | None:
-    """A joint one as its words alone, where there are any."""
+def said(clip: Clip) -> dict[str, Any] | None:
+    """Its captions; a joint one as its words alone, where there are any."""
     if clip.captions is None:
         return None
     plain = dataclasses.asdict(clip.captions)

@@ -1,7 +1,7 @@
 """Checks shards from the outside in and reports everything that is wrong, not just the first."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,8 @@ from avdata.pipeline.shards.index import (
 from avdata.pipeline.shards.npy import read_npy
 from avdata.pipeline.shards.sample import ARRAYS
 
+Captions = Mapping[str, dict[str, Any] | None]
+"""By `clip_id`, as `facts.said`."""
 MEMBERS = {*(f"{name}.npy" for name in ARRAYS), "json"}
 
 
@@ -51,6 +53,7 @@ class _Seen:
 
     shards: dict[str, str] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
+    captions: Captions | None = None
 
     def splits_apart(self, split: str, sample: IndexedSample, facts: dict[str, Any]) -> list[str]:
         """Of the sample's source and groups, those that another split has, too."""
@@ -62,11 +65,25 @@ class _Seen:
                 found.append(f"its {what} is in split {other}, too")
         return found
 
+    def other_captions(self, key: str, facts: dict[str, Any]) -> list[str]:
+        """Whether a manifest has others for this clip."""
+        if self.captions is None:
+            return []
+        if key not in self.captions:
+            return ["its clip is not in the manifest"]
+        same = facts.get("captions") == self.captions[key]
+        return [] if same else ["json: captions are not those of its clip in the manifest"]
 
-def verify_shards(dataset: Dataset, on_shard: Callable[[str], None]) -> VerifyReport:
-    """Reads every byte of every shard; calls `on_shard` with each shard's name when done."""
+
+def verify_shards(
+    dataset: Dataset, on_shard: Callable[[str], None], captions: Captions | None = None
+) -> VerifyReport:
+    """Reads every byte of every shard; calls `on_shard` with each shard's name when done.
+
+    With `captions` each sample must have those of its clip.
+    """
     report = VerifyReport()
-    seen = _Seen()
+    seen = _Seen(captions=captions)
     for shard in dataset.shards:
         name = shard["name"]
         samples: list[IndexedSample] = []
@@ -181,6 +198,7 @@ def _verify_facts(split: str, sample: IndexedSample, data: bytes, seen: _Seen) -
     elif said[1:] != [sample.source, sample.subsets, sample.round_trip]:
         yield "json: source, subsets or round trip are not those of the index"
     yield from seen.splits_apart(split, sample, facts)
+    yield from seen.other_captions(sample.key, facts)
 
 
 def _verify_array(dataset: Dataset, bucket: str, member: str, data: bytes) -> Iterator[str]:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from avdata.encoders.block_transform import OpenBlockTransform
+from avdata.errors import RunError
 from avdata.jobs.verify import verify
-from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.manifest import CaptionRow, Manifest
+from avdata.pipeline.record import Captions
 from avdata.pipeline.shards.dataset import Dataset, open_dataset, read_sample
 from avdata.pipeline.shards.encode import encode_clips
 from avdata.pipeline.shards.verify import verify_shards
@@ -163,6 +165,24 @@ def test_a_pace_that_cannot_be_is_refused(
 ) -> None:
     assert encode(manifest, tmp_path / "out", "--set", setting) == 2
     assert setting.partition("=")[0] in capsys.readouterr().err
+
+
+def test_captions_of_other_clips_than_the_manifests_are_found(
+    default_shards: Dataset, manifest: Path, tmp_path: Path
+) -> None:
+    """What was encoded again would be the same."""
+    assert verify(default_shards.root, manifest=manifest)["problems"] == 0
+    true = Manifest(shutil.copytree(manifest, tmp_path / "true"))
+    one, *rest = true.clips("keep")
+    other = Captions("a cat sleeps", "purring", "m", "0")
+    true.write_captions(
+        [CaptionRow(c.clip_id, other if c == one else c.captions) for c in [one, *rest]]
+    )
+    true.reassemble()
+    with pytest.raises(RunError) as caught:
+        verify(default_shards.root, manifest=true.root)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.endswith(f"{one.clip_id}: json: captions are not those of its clip in the manifest")
 
 
 def test_some_samples_of_each_shard_are_decoded_back_and_indices_are_made_again_with_that(

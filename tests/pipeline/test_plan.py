@@ -1,6 +1,7 @@
 import dataclasses
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -169,7 +170,8 @@ def test_sources_alike_are_one_family_also_by_way_of_others() -> None:
 @pytest.mark.parametrize("medium", ["picture", "sound"])
 def test_clips_that_mean_the_same_are_one_family(medium: str) -> None:
     one, two, three, other = (a_clip(f"{k}.mp4") for k in range(4))
-    meaning = dataclasses.replace(MEANING, **{f"{medium}_group": one.clip_id})
+    group: dict[str, Any] = {f"{medium}_group": one.clip_id}
+    meaning = dataclasses.replace(MEANING, **group)
     clips = [dataclasses.replace(clip, semantics=meaning) for clip in (one, two)]
     clips[1] = sharing(clips[1], None, "s")  # Nor do they part by way of a copy.
     found = families([*clips, sharing(three, None, "s"), other])
