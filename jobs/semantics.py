@@ -15,6 +15,7 @@ from avdata.jobs.ask import ingested
 from avdata.jobs.embed import embed
 from avdata.jobs.engine import Engine
 from avdata.jobs.semantics_config import SemanticsConfig
+from avdata.pipeline.best import with_best
 from avdata.pipeline.coupling import coupling
 from avdata.pipeline.embeddings import Embeddings
 from avdata.pipeline.manifest import Manifest, SemanticsRow
@@ -59,7 +60,8 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     far = engine.address is not None and config.device != "cpu"
     device = "auto" if far else config.device
     found = {one: _meaning(store, clips, config, device) for one, store in stores.items()}
-    manifest.write_semantics(_rows(clips, found, config))
+    rows = _rows(clips, found, config)
+    manifest.write_semantics(with_best(manifest.table(["clip_id", "source", "media"]), rows))
     manifest.reassemble()
     counts: dict[Medium, int] = {medium: len(one.places) for medium, one in found.items()}
     return SemanticsCounts(len(clips), counts, skipped)

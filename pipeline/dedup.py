@@ -138,8 +138,10 @@ def _groups(ids: pa.ChunkedArray, pairs: Int64[ndarray, "pairs 2"]) -> pa.Array:
     return ids.combine_chunks().take(pa.array(smallest, mask=alone))
 
 
-def _best(rows: pa.Table, pairs: Int64[ndarray, "pairs 2"]) -> Bool[ndarray, " n"]:
-    """From the best clip down: best is what is no copy of one that is best already."""
+def ranks(rows: pa.Table) -> Int64[ndarray, " n"]:
+    """Each clip's place among all, the best first: more pixels times bytes a second, then the
+    longer source, then the smaller id.
+    """
     source, media = rows["source"], rows["media"]
     seconds: Float[ndarray, " n"] = pc.struct_field(media, "duration_s").to_numpy()
     size = pc.struct_field(source, "size_bytes").to_numpy() / np.maximum(seconds, 1e-9)
@@ -148,7 +150,13 @@ def _best(rows: pa.Table, pairs: Int64[ndarray, "pairs 2"]) -> Bool[ndarray, " n
     )
     by_id = np.argsort(pc.sort_indices(rows["clip_id"]).to_numpy())
     order = np.lexsort((by_id, -seconds, -(pixels * size)))
-    rank = np.argsort(order)
+    found: Int64[ndarray, " n"] = np.argsort(order)
+    return found
+
+
+def _best(rows: pa.Table, pairs: Int64[ndarray, "pairs 2"]) -> Bool[ndarray, " n"]:
+    """From the best clip down: best is what is no copy of one that is best already."""
+    rank = ranks(rows)
     worse = {int(clip): [] for clip in np.unique(pairs)}  # type: dict[int, list[int]]
     for one, other in pairs.tolist():
         low, high = (one, other) if rank[one] < rank[other] else (other, one)

@@ -229,6 +229,9 @@ class Semantics:
     """A hint: music that nothing in the picture makes, see `pipeline.provenance`."""
     voice_over: bool | None
     """A hint: speech of somebody who is not in the picture."""
+    picture_best: bool | None = None
+    """Of its `picture_group`, of which one is; None for one alone."""
+    sound_best: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

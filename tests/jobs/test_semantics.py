@@ -214,6 +214,11 @@ def test_clips_that_mean_the_same_share_a_group(films: Manifest, config: Semanti
     kept = films.clips("keep")
     groups = {clip.semantics.picture_group for clip in kept if clip.semantics}
     assert groups == {min(clip.clip_id for clip in kept)}  # Of random models all look the same.
+    (films.root / "policy.yaml").write_text("rules: {same: semantics.picture_best == false}")
+    for _ in range(2):  # However often it runs.
+        films.reassemble()
+        assert len(films.clips("keep")) == 1 < len(kept)
+        semantics(films.root, dataclasses.replace(config, alike=0.01), INLINE)
 
 
 def test_captions_that_belong_to_others_stop_the_run(
