@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avdata.encoders.clap import Clap
-from avdata.encoders.clip import OpenClip, OpenedClip
+from avdata.encoders.clip import OpenClip
 from avdata.errors import RunError, UsageError
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
@@ -171,7 +171,7 @@ def test_too_little_memory_of_the_device_names_what_to_set(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(OpenedClip, "images", full)
+    monkeypatch.setattr("avdata.encoders.clip.OpenedClip.images", full)
     small = dataclasses.replace(config, sound=None, batch_size=3)
     with pytest.raises(RunError, match=r"2\.00 GiB.*less than 3, fewer frames, or picture\.dtype"):
         semantics(films.root, small, INLINE)
