@@ -155,7 +155,7 @@ class OpenEndpoint:
 
     def _refused(self, status: int, data: bytes) -> Answer:
         detail = " ".join(data[:300].decode(errors="replace").split())
-        if status in (401, 403, 404, 405):
+        if status in (401, 403, 404, 405) or 300 <= status < 400:
             key = self._config.key_variable
             raise UsageError(
                 f"{self._config.url}: HTTP {status} for model {self._config.model} ({detail}); "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avdata.encoders.device import usable
-from avdata.errors import UsageError
+from avdata.errors import UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
 from avdata.jobs.embed import embed
 from avdata.jobs.engine import Engine
@@ -40,7 +40,7 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     """Embeds what has not been embedded, then scores, tags and groups the kept clips.
 
     UsageError without any model, or without its weights or package; RunError when captions do not
-    belong to their clips.
+    belong to their clips or many clips cannot be decoded; YieldCollapsed without any embedding.
     """
     manifest, engine = Manifest(root), engine or Engine()
     clips, fingerprint = require_meaningful(manifest), ingested(manifest).fingerprint
@@ -62,6 +62,11 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     manifest.write_semantics(_rows(clips, found, config))
     manifest.reassemble()
     counts: dict[Medium, int] = {medium: len(one.places) for medium, one in found.items()}
+    if not any(counts.values()):
+        raise YieldCollapsed(
+            f"{root}: none of {len(clips)} clips has an embedding; see to their sources and run it "
+            "again with retry_failed=true"
+        )
     return SemanticsCounts(len(clips), counts, skipped)
 
 

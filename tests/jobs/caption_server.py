@@ -127,10 +127,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def be_half(self) -> None:
         """Answers two, then fails until it is mended."""
-        if self.count <= 2 or LOG.with_name("mended").exists():
+        if self.count <= 2:
             self.answer(self.own, self.text)
         else:
-            self.send(503, {"error": "gone"})
+            self.unless_mended(503, {"error": "gone"})
+
+    def be_picky(self) -> None:
+        """Takes no request until it is mended, as the next two."""
+        self.unless_mended(400, {"error": "unknown field: max_tokens"})
+
+    def be_moved(self) -> None:
+        self.unless_mended(308, {}, Location="https://127.0.0.1/v1")
+
+    def be_talking(self) -> None:
+        self.unless_mended(200, "welcome")
+
+    def unless_mended(self, status: int, plain: object, **headers: str) -> None:
+        if LOG.with_name("mended").exists():
+            self.answer(self.own, self.text)
+        else:
+            self.send(status, plain, **headers)
 
     def be_locked(self) -> None:
         self.send(401, {"error": "no such key"})
