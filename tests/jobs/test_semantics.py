@@ -212,6 +212,14 @@ def test_without_a_model_columns_are_null_and_the_way_is_said_once(
         assert clip.semantics.audio_visual is None
         assert clip.semantics.sound_tags is None
         assert clip.semantics.coupling is None
+    semantics(films.root, config, INLINE)
+    before = films.clips_file.read_bytes()
+    with pytest.raises(UsageError, match=r"would erase its columns; --set sound\.path=DIR"):
+        semantics(films.root, dataclasses.replace(config, sound=None), INLINE)
+    assert films.clips_file.read_bytes() == before
+    (films.root / "semantics.parquet").unlink()
+    semantics(films.root, dataclasses.replace(config, sound=None), INLINE)
+    assert {clip.semantics and clip.semantics.sound_tags for clip in films.clips()} == {None}
     missing = dataclasses.replace(config, picture=OpenClip(str(films.root / "none")))
     with pytest.raises(UsageError, match="hf download laion"):
         semantics(films.root, missing, INLINE)
