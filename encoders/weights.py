@@ -169,12 +169,17 @@ def library(name: str, extra: str = "encoders") -> Model:
 
 
 @contextmanager
-def loading(folder: Path) -> Iterator[None]:
-    """Turns what the libraries raise on files that do not fit into a UsageError."""
+def loading(folder: Path, extra: str = "encoders") -> Iterator[None]:
+    """Turns what the libraries raise on files that do not fit, or where a package that they need is
+    not installed, into a UsageError.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
+    except ImportError as error:
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(f"{folder}: {said}; pip install 'avdata[{extra}]'") from error
     except (OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise UsageError(f"{folder}: cannot be loaded: {said}; fetch it again") from error
