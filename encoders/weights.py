@@ -47,7 +47,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Published weights: what to tell whoever has none, and where in a pipeline they are."""
+    """Published weights: what to tell whoever has none, and where in a pipeline they are.
+
+    Of other repositories with models of the kind it is not said how large they are.
+    """
 
     name: str
     size: str
@@ -63,16 +66,16 @@ class Release:
 
     def absent(self, what: str, weights: Weights) -> UsageError:
         """The error for weights that are not there: `what`, and the way to them."""
-        hub, repository, revision = weights.revision is not None, self.repository, "COMMIT"
-        if hub:
-            repository, revision = weights.path, str(weights.revision)
+        hub, revision = weights.revision is not None, weights.revision or "COMMIT"
+        repository = weights.path if hub else self.repository
+        about = "" if weights.path == self.repository else "for example, "
+        about += f"the {self.name} is {self.size}: "
+        about = about if repository == self.repository else ""
         wanted = " ".join(f"--include '{one}'" for one in self.patterns(weights.subfolder))
         get = f"hf download {repository} --revision {revision} {wanted} --local-dir DIR"
         or_else = " without revision" if hub else ""
         or_else += ", or set download = true" if hub and not weights.download else ""
-        return UsageError(
-            f"{what}; the {self.name} is {self.size}: `{get}`, then give DIR as path{or_else}"
-        )
+        return UsageError(f"{what}; {about}`{get}`, then give DIR as path{or_else}")
 
 
 def root(weights: Weights, release: Release) -> Path:

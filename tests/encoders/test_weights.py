@@ -171,6 +171,9 @@ def test_a_hub_repository_needs_its_revision_and_is_not_fetched_unasked() -> Non
     assert f"nobody/nothing at revision {COMMIT}: not on this machine" in said
     assert f"hf download nobody/nothing --revision {COMMIT} --include 'vae/*.json'" in said
     assert "or set download = true" in said
+    assert " GB" not in said  # Of the release, not of this repository.
+    with pytest.raises(UsageError, match=r"2\.8 GB"):
+        WanVideo("Wan-AI/Wan2.2-TI2V-5B-Diffusers", revision=COMMIT).spec()
 
 
 def in_the_cache(root: Path, revision: str) -> Path:

@@ -23,6 +23,7 @@ import numpy as np
 LOG = Path(sys.argv[1])
 LOCK = threading.Lock()
 SEEN: dict[str, int] = {}
+SINCE: dict[str, float] = {}
 
 
 def described(content: list[dict[str, Any]]) -> tuple[str, str]:
@@ -131,6 +132,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.own, self.text)
         else:
             self.unless_mended(503, {"error": "gone"})
+
+    def be_crowded(self) -> None:
+        """Answers who comes a while after the first, and does not say how long that is."""
+        now = time.monotonic()
+        if now - SINCE.setdefault(self.be_crowded.__name__, now) < 0.2:
+            self.send(429, {"error": "slow down"})
+        else:
+            self.answer(self.own, self.text)
 
     def be_picky(self) -> None:
         """Takes no request until it is mended, as the next two."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avdata.encoders.captioner import SAID
+from avdata.encoders.captioner import SAID, Question
 from avdata.encoders.endpoint import Endpoint
 from avdata.encoders.multimodal_lm import MultimodalLM
 from avdata.errors import RunError, UsageError, YieldCollapsed
@@ -229,6 +229,17 @@ def test_an_endpoint_that_takes_no_request_stops_the_run_and_all_are_asked_once_
     counts = caption(manifest.root, replace(config, retry_failed=not passes))
     assert counts == CaptionCounts(captioned=5, failed={}, asked=9)
     assert_own_captions(manifest.clips("keep"))
+
+
+def test_who_asks_next_waits_for_a_server_that_wants_to_be_left_alone(server: Server) -> None:
+    endpoint = server.endpoint("crowded", max_retries=0, max_wait_s=10.0).open()
+    sound = np.sin(np.arange(1600)).astype(np.float32)
+    first, second = (
+        endpoint.ask(Question(f"{k}-audio", "?", None, sound, 16_000)) for k in range(2)
+    )
+    endpoint.close()
+    assert first.reason == "http_429"
+    assert second.text is not None
 
 
 def test_an_answer_that_never_ends_is_a_timeout(manifest: Manifest, server: Server) -> None:
