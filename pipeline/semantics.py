@@ -114,19 +114,20 @@ def mismatches(
     nearer to the caption of a neighbour.
 
     Others are those of the block, for neighbours may be of one subject, and where it has few, as in
-    a long film, those of a sample of all, too. Where all is of one source, its other captions.
+    a long film, those of a sample from elsewhere, too. Where all is of one source, its others.
     Blocks with too few clips or captions to tell are passed over.
     """
     found = []
     origin = np.unique(sources, return_inverse=True)[1]
-    spread = np.unique(np.linspace(0, len(media) - 1, BLOCK).round().astype(int))
     edges = [*range(0, max(1, len(media) - MIN_PAIRS + 1), BLOCK), len(media)]
     for first, end in itertools.pairwise(edges):
         if len(set(captions[first:end])) < MIN_PAIRS:
             continue
         mine, others = np.arange(first, end), np.arange(first, end)
-        if len(mine) - np.bincount(origin[mine]).max() < MIN_PAIRS:
-            others = np.union1d(mine, spread)
+        counts = np.bincount(origin[mine])
+        if len(mine) - counts.max() < MIN_PAIRS:
+            rest = np.flatnonzero(origin != counts.argmax())
+            others = np.union1d(mine, rest[:: -(-len(rest) // BLOCK) or 1])
         other = origin[mine][:, None] != origin[others]
         if not other.any():
             other = mine[:, None] != others
