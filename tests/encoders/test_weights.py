@@ -111,7 +111,8 @@ def test_a_missing_shard_of_many_is_named(tmp_path: Path) -> None:
 
 def test_no_folder_or_no_config_is_said(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert "nowhere: no such folder of weights; the Wan2.2 VAE" in refused(WanVideo(str(nowhere)))
+    said = refused(WanVideo(str(nowhere)))
+    assert "nowhere: no such folder of weights; for example, the Wan2.2 VAE" in said
     (tmp_path / "empty").mkdir()
     said = refused(OobleckAudio(str(tmp_path / "empty")))
     assert f"no config.json in {tmp_path}/empty/vae or {tmp_path}/empty" in said
