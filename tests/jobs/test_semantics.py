@@ -139,8 +139,6 @@ def test_what_ran_out_of_time_is_embedded_by_the_next_run(
     films: Manifest, config: SemanticsConfig
 ) -> None:
     short = dataclasses.replace(config, limits=DecodeLimits(deadline_s=1e-6))
-    with pytest.raises(RunError, match=r"clips failed \(deadline: took_too_long.*max_failed_share"):
-        semantics(films.root, short, INLINE)
     with pytest.raises(YieldCollapsed, match=r"none of .* clips has an embedding"):
         semantics(films.root, dataclasses.replace(short, max_failed_share=1.0), INLINE)
     for clip in films.clips("keep"):
