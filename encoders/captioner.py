@@ -16,11 +16,14 @@ TRANSIENT_REASONS = (
     "timeout",
     "unreachable",
     "mismatched",
+    "unreadable",
     "http_408",
     "http_429",
     "http_5xx",
 )
 """Reasons that may pass: such questions are asked again by the next run."""
+SAID = ("empty", "refused", "too_long", "cut_off")
+"""Reasons that lie in what was said: all others are faults, of whoever is asked or of the media."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ RELEASE = Release(
 )
 FEATURES = "preprocessor_config.json"
 """Its defaults are not what LAION's checkpoints were trained with."""
+TEXTS = 32
+"""Of similar lengths that go through the model at once."""
 KNOWN = "a dog barks"
 """A tokenizer that has no vocabulary makes nothing but its frame of it."""
 
@@ -109,18 +111,23 @@ class OpenClap:
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Float[Tensor, "b d"]:
-        """See `ImageText.texts`."""
+        """See `ImageText.texts`; their last bits depend on their company."""
+        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))  # So that little is padded.
         outputs = []
-        for text in texts:
+        for first in range(0, len(texts), TEXTS):
             tokens = self._tokenizer(
-                text, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+                [texts[k] for k in order[first : first + TEXTS]],
+                padding=True,
+                truncation=True,
+                max_length=self._max_tokens,
+                return_tensors="pt",
             ).to(self._device)
             outputs.append(
                 self._model.get_text_features(
                     input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
                 )
             )
-        return _unit(outputs)
+        return _unit(outputs)[torch.tensor(order).argsort()]
 
 
 def _unit(outputs: list[Model]) -> Float[Tensor, "b d"]:

@@ -60,7 +60,7 @@ class OpenedClip:
         library = weights.library("open_clip", extra="clip")
         folder = _folder(config)
         place = f"local-dir:{folder}"
-        with weights.loading(folder):
+        with weights.loading(folder, extra="clip"):
             model, _, self._transform = library.create_model_and_transforms(
                 place, pretrained_text=False, pretrained_image=False
             )

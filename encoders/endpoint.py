@@ -115,11 +115,14 @@ class OpenEndpoint:
             if self._closed.is_set() or not self._take():
                 return answer
             answer, wait = self._once(question, body)
-            if not answer.may_pass or attempt == self._config.max_retries:
-                break
             if wait is None:
                 wait = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.5)
-            self._closed.wait(min(wait, self._config.max_wait_s))
+            wait = min(wait, self._config.max_wait_s)
+            if answer.reason == "http_429":
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+            if not answer.may_pass or attempt == self._config.max_retries:
+                break
+            self._closed.wait(wait)
         return answer
 
     def _take(self) -> bool:
@@ -146,16 +149,13 @@ class OpenEndpoint:
             return Answer(None, "unreachable", f"{type(error).__name__}: {error}"), None
         if response.status_code != 200:
             wait = _retry_after(response.headers.get("Retry-After"))
-            if response.status_code == 429 and wait is not None:
-                wait = min(wait, self._config.max_wait_s)
-                self._not_before = max(self._not_before, time.monotonic() + wait)
             return self._refused(response.status_code, data), wait
         said = [response.headers.get("X-Request-Id", "")]
         return _read(data, own, said), None
 
     def _refused(self, status: int, data: bytes) -> Answer:
         detail = " ".join(data[:300].decode(errors="replace").split())
-        if status in (401, 403, 404, 405):
+        if status in (401, 403, 404, 405) or 300 <= status < 400:
             key = self._config.key_variable
             raise UsageError(
                 f"{self._config.url}: HTTP {status} for model {self._config.model} ({detail}); "

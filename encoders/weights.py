@@ -47,7 +47,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Published weights: what to tell whoever has none, and where in a pipeline they are."""
+    """Published weights: what to tell whoever has none, and where in a pipeline they are.
+
+    Of other repositories with models of the kind it is not said how large they are.
+    """
 
     name: str
     size: str
@@ -63,16 +66,16 @@ class Release:
 
     def absent(self, what: str, weights: Weights) -> UsageError:
         """The error for weights that are not there: `what`, and the way to them."""
-        hub, repository, revision = weights.revision is not None, self.repository, "COMMIT"
-        if hub:
-            repository, revision = weights.path, str(weights.revision)
+        hub, revision = weights.revision is not None, weights.revision or "COMMIT"
+        repository = weights.path if hub else self.repository
+        about = "" if weights.path == self.repository else "for example, "
+        about += f"the {self.name} is {self.size}: "
+        about = about if repository == self.repository else ""
         wanted = " ".join(f"--include '{one}'" for one in self.patterns(weights.subfolder))
         get = f"hf download {repository} --revision {revision} {wanted} --local-dir DIR"
         or_else = " without revision" if hub else ""
         or_else += ", or set download = true" if hub and not weights.download else ""
-        return UsageError(
-            f"{what}; the {self.name} is {self.size}: `{get}`, then give DIR as path{or_else}"
-        )
+        return UsageError(f"{what}; {about}`{get}`, then give DIR as path{or_else}")
 
 
 def root(weights: Weights, release: Release) -> Path:
@@ -169,12 +172,17 @@ def library(name: str, extra: str = "encoders") -> Model:
 
 
 @contextmanager
-def loading(folder: Path) -> Iterator[None]:
-    """Turns what the libraries raise on files that do not fit into a UsageError."""
+def loading(folder: Path, extra: str = "encoders") -> Iterator[None]:
+    """Turns what the libraries raise on files that do not fit, or where a package that they need is
+    not installed, into a UsageError.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
+    except ImportError as error:
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(f"{folder}: {said}; pip install 'avdata[{extra}]'") from error
     except (OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise UsageError(f"{folder}: cannot be loaded: {said}; fetch it again") from error

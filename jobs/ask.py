@@ -22,7 +22,7 @@ from avdata.errors import MediaError, RunError
 from avdata.jobs.caption_config import Asked, CaptionConfig
 from avdata.jobs.device import on_gpu
 from avdata.jobs.engine import Engine, joined_ray, num_gpus, stream
-from avdata.pipeline.caption_answers import AnswerRow, Answers
+from avdata.pipeline.caption_answers import MEDIA, AnswerRow, Answers
 from avdata.pipeline.caption_text import Role, cleaned
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
@@ -30,6 +30,7 @@ from avdata.pipeline.media.clip_file import own_shape
 from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_captionable
 from avdata.pipeline.shards.decoders import Decoders
+from avdata.pipeline.shards.failures import require_decoded
 from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
@@ -64,6 +65,7 @@ class AskAbout:
         clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
         batch: list[AnswerRow] = []
         answered, spent = 0, False
+        failed: list[str] = []
         try:
             # What is under way when the budget ends has been paid for.
             wanted = itertools.takewhile(lambda _: not spent, clips)
@@ -74,6 +76,8 @@ class AskAbout:
                     continue
                 batch.append(row)
                 answered += 1
+                if row.is_fault:
+                    failed.append(_worded(row))
                 self._require_answers(row)
                 if len(batch) >= BATCH:
                     self.store.write(batch)
@@ -81,13 +85,13 @@ class AskAbout:
         finally:
             if batch:
                 self.store.write(batch)
-        return {"answered": answered, "spent": spent}
+        return {"seen": answered, "failed": len(failed), "why": failed[:1], "spent": spent}
 
     def _ask(self, clip: Clip) -> AnswerRow:
         try:
             question = self._question(clip)
         except MediaError as error:
-            return AnswerRow(clip.clip_id, None, f"media_{error.reason}", error.detail)
+            return AnswerRow(clip.clip_id, None, f"{MEDIA}{error.reason}", error.detail)
         answer = cleaned(self.captioner.ask(question))
         return AnswerRow(clip.clip_id, answer.text, answer.reason, answer.detail)
 
@@ -106,11 +110,14 @@ class AskAbout:
         )
 
     def _require_answers(self, row: AnswerRow) -> None:
-        self.in_a_row = self.in_a_row + 1 if row.may_pass else 0
+        if row.reason is not None and row.reason.startswith(MEDIA):
+            return  # Nobody was asked.
+        self.in_a_row = self.in_a_row + 1 if row.is_fault else 0
         if self.in_a_row == self.config.max_failures_in_a_row:
             raise RunError(
                 f"{self.role} captions: {self.in_a_row} clips in a row failed, the last by "
-                f"{row.reason} ({row.detail}); see to what fails, then run it again to go on"
+                f"{row.reason} ({row.detail}); see to what fails, then run it again with "
+                "retry_failed=true to go on"
             )
 
 
@@ -127,7 +134,8 @@ class Asking:
         """What is known of these clips once those without a lasting answer were asked about, and
         how many these were.
 
-        RunError when a captioner fails again and again; what it had answered is kept.
+        RunError when a captioner fails again and again, or more than `max_failed_share` of the
+        clips could not be asked about; what was answered is kept.
         """
         ingest = ingested(Manifest(self.root)).fingerprint
         store = Answers(self.root, self.config.fingerprint(role, who, ingest))
@@ -135,10 +143,18 @@ class Asking:
         todo = [
             clip.clip_id
             for clip in clips
-            if clip.clip_id not in before or before[clip.clip_id].may_pass
+            if _to_ask(before.get(clip.clip_id), self.config.retry_failed)
         ]
-        if not todo:
-            return before, 0
+        if todo:
+            self._ask(store, role, who, todo, len(clips))
+        found = store.read()
+        rows = [found[clip.clip_id] for clip in clips if clip.clip_id in found]
+        failed = [_worded(row) for row in rows if row.is_fault]
+        self._require_asked(len(failed), len(rows), len(clips), failed[:1])
+        return found, len(todo)
+
+    def _ask(self, store: Answers, role: Role, who: Asked, todo: list[str], total: int) -> None:
+        """Until all are asked about, or the budget is spent; stops early where too many fail."""
         size = max(BATCH, ROUNDS * self.config.threads)
         items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
         work = partial(AskAbout, role, who, self.config, store)
@@ -150,13 +166,26 @@ class Asking:
             self.held.enter_context(joined_ray(engine))
         engine, gpu = _workers(who, self.config.device, engine)
         answers = stream(engine, work, items, on_gpu=gpu)
-        shown = progress(f"{role} captions", len(clips), len(clips) - len(todo))
-        with shown as advance, closing(answers):
+        seen, failed = total - len(todo), 0
+        with progress(f"{role} captions", total, seen) as advance, closing(answers):
             for answer in answers:
-                advance(by=answer["answered"])
+                advance(by=answer["seen"])
+                seen, failed = seen + answer["seen"], failed + answer["failed"]
+                self._require_asked(failed, seen, total, answer["why"])
                 if answer["spent"]:
                     break
-        return store.read(), len(todo)
+
+    def _require_asked(self, failed: int, seen: int, total: int, why: list[str]) -> None:
+        for one in why:
+            require_decoded(self.root, failed, seen, total, self.config.max_failed_share, one)
+
+
+def _to_ask(row: AnswerRow | None, retry_failed: bool) -> bool:
+    return row is None or row.may_pass or (retry_failed and row.text is None)
+
+
+def _worded(row: AnswerRow) -> str:
+    return f"{row.reason}: {row.detail}"[:200]
 
 
 def ingested(manifest: Manifest) -> IngestConfig:

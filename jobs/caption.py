@@ -13,6 +13,7 @@ from pathlib import Path
 
 from avdata import storage
 from avdata.encoders.captioner import Answer
+from avdata.errors import YieldCollapsed
 from avdata.jobs.ask import Asking
 from avdata.jobs.caption_config import Asked, CaptionConfig, Source
 from avdata.jobs.engine import Engine
@@ -42,7 +43,8 @@ def caption(
 ) -> CaptionCounts:
     """Captions every kept clip, asking only what has not been answered.
 
-    RunError when a captioner fails again and again; what it had answered is kept.
+    RunError when a captioner fails again and again or many clips cannot be read, YieldCollapsed
+    when no clip got captions; what was answered is kept.
     """
     config, manifest = config or CaptionConfig(), Manifest(root)
     clips = require_captionable(manifest)
@@ -60,6 +62,12 @@ def caption(
     manifest.reassemble()
     failed = Counter(row.caption_failure for row in rows if row.caption_failure is not None)
     captioned = len(rows) - failed.total()
+    if not captioned and not any(reason.endswith(":budget") for reason in failed):
+        told = ", ".join(f"{reason} {count}" for reason, count in failed.most_common(3))
+        raise YieldCollapsed(
+            f"{root}: none of {len(rows)} clips got captions ({told}); see to the models and their "
+            "prompts, then caption again with retry_failed=true"
+        )
     failed.update(f"joint:{one.reason}" for one in joint if one and one.reason)
     return CaptionCounts(captioned, dict(failed), asked_video + asked_audio + asked_joint)
 

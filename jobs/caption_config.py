@@ -41,7 +41,12 @@ class CaptionConfig:
     threads: int = 8
     """Clips that each worker reads and asks about at once."""
     max_failures_in_a_row: int = 20
-    """So many requests failed for a reason that may pass stop the run."""
+    """So many clips that an endpoint or a model fails to answer stop the run."""
+    max_failed_share: float = 0.1
+    """Of clips that could not be decoded or asked about; more than one and more than this stops
+    the run. What is refused or empty has been asked about."""
+    retry_failed: bool = False
+    """Whether clips without a caption are asked about again, for whatever reason they have none."""
     max_copies_gib: float = 16.0
     """Local copies of remote sources."""
     device: str = "auto"
@@ -53,6 +58,8 @@ class CaptionConfig:
         for name in ("frames", "threads", "max_failures_in_a_row"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ValueError(f"max_failed_share must be in [0, 1], not {self.max_failed_share}")
         if self.longer_side < 32 or self.sample_rate < 8000:
             raise ValueError("longer_side must be 32 at least, sample_rate 8000 at least")
         kind(self.device)

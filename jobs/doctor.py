@@ -28,14 +28,13 @@ EXTRAS = {
     "s3": ("s3fs",),
     "captions": ("httpx2",),
     "clip": ("open_clip",),
-    "clap": ("laion_clap",),
     "alike": ("faiss",),
-    "encoders": ("google.protobuf", "sentencepiece", "transformers"),
+    "encoders": ("PIL", "google.protobuf", "sentencepiece", "torchvision", "transformers"),
     "shots": ("onnxruntime",),
     "speech": ("silero_vad",),
     "track": ("tensorboard",),
 }
-OPTIONAL = ("s3", "captions", "clip", "clap", "alike", "encoders", "shots", "speech", "track")
+OPTIONAL = ("s3", "captions", "clip", "alike", "encoders", "shots", "speech", "track")
 DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "mp3", "opus")
 
 

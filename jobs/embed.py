@@ -24,7 +24,7 @@ from avdata.jobs.ask import ingested
 from avdata.jobs.device import on_gpu
 from avdata.jobs.engine import Engine, stream
 from avdata.jobs.semantics_config import LONGER_SIDE, SAMPLE_RATE, SemanticsConfig
-from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.embeddings import NO_SOUND, Embeddings
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.clip_file import own_shape
@@ -33,6 +33,7 @@ from avdata.pipeline.selection import require_meaningful
 from avdata.pipeline.semantics import Medium
 from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.decoders import Decoders
+from avdata.pipeline.shards.failures import require_decoded, worded
 from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
@@ -71,23 +72,25 @@ class EmbedClips:
         clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
         seen, heard = dict[str, ndarray](), dict[str, ndarray]()
         failed: dict[str, str] = {}
+        why: list[str] = []
         with ahead(self._read, clips, self.config.threads, self.config.threads) as media:
             for clip, own in zip(clips, media, strict=True):
                 if isinstance(own, MediaError):
                     failed[clip.clip_id] = own.reason
+                    why.append(worded(own.stage, own.reason, own.detail))
                     continue
                 seen[clip.clip_id] = own.evenly(self.config.frames)
                 if clip.audio is not None:
                     heard[clip.clip_id] = own.samples.mean(axis=0)
         for medium, store in self.stores.items():
             given = seen if medium == "picture" else heard
-            none = {clip_id: "no_sound" for clip_id in seen if clip_id not in given}
+            none = {clip_id: NO_SOUND for clip_id in seen if clip_id not in given}
             embed = self._pictures if medium == "picture" else self._sounds
             with within_memory(SMALLER.format(self.batch_size, medium)):
                 rows = [embed(some) for some in _batches(list(given.values()), self.batch_size)]
             found = np.concatenate([np.zeros((0, store.width), np.float32), *rows])
             store.write(list(given), found, {**failed, **none})
-        return {"count": len(clips)}
+        return {"seen": len(clips), "failed": len(failed), "why": why[:1]}
 
     def _read(self, clip: Clip) -> ClipMedia | MediaError:
         whole = ClipShape(self.ingested.num_frames, self.ingested.fps, sample_rate=SAMPLE_RATE)
@@ -117,22 +120,43 @@ def embed(
     stores: dict[Medium, Embeddings],
     engine: Engine,
 ) -> None:
-    """Embeds the clips that have neither an embedding nor a lasting reason for none."""
-    wanted = pa.array([clip.clip_id for clip in clips], pa.string())
+    """Embeds the clips that have neither an embedding nor a lasting reason for none.
+
+    RunError when more than `max_failed_share` of them cannot be decoded.
+    """
+    wanted, again = pa.array([clip.clip_id for clip in clips], pa.string()), config.retry_failed
     lacking = {
-        medium: wanted.filter(pc.invert(pc.is_in(wanted, value_set=store.known())))
+        medium: wanted.filter(pc.invert(pc.is_in(wanted, value_set=store.known(again))))
         for medium, store in stores.items()
     }
-    stores = {medium: store for medium, store in stores.items() if len(lacking[medium])}
-    todo = sorted({one for medium in stores for one in lacking[medium].to_pylist()})
-    if not todo:
-        return
+    todo = sorted({one for ids in lacking.values() for one in ids.to_pylist()})
+    if todo:
+        short = {medium: store for medium, store in stores.items() if len(lacking[medium])}
+        _embed(root, todo, config, short, engine, len(clips))
+    for store in stores.values():
+        for why in (failed := store.failures(wanted))[:1]:
+            share = config.max_failed_share
+            require_decoded(root, len(failed), len(clips), len(clips), share, why)
+
+
+def _embed(
+    root: Path,
+    todo: list[str],
+    config: SemanticsConfig,
+    stores: dict[Medium, Embeddings],
+    engine: Engine,
+    total: int,
+) -> None:
     items = [{"clip_ids": todo[first : first + BATCH]} for first in range(0, len(todo), BATCH)]
     work = partial(EmbedClips, root, config, stores)
     answers = stream(engine, work, items, on_gpu=on_gpu(config.device, engine))
+    seen, failed = total - len(todo), 0
     with progress("embed", len(todo)) as advance, closing(answers):
         for answer in answers:
-            advance(by=answer["count"])
+            advance(by=answer["seen"])
+            seen, failed = seen + answer["seen"], failed + answer["failed"]
+            for why in answer["why"]:
+                require_decoded(root, failed, seen, total, config.max_failed_share, why)
 
 
 def _batches(items: list[T], size: int) -> Iterator[list[T]]:

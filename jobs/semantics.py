@@ -9,8 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from avdata.encoders.device import usable
-from avdata.errors import UsageError
+from avdata.errors import UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
 from avdata.jobs.embed import embed
 from avdata.jobs.engine import Engine
@@ -40,8 +42,9 @@ class SemanticsCounts:
 def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None) -> SemanticsCounts:
     """Embeds what has not been embedded, then scores, tags and groups the kept clips.
 
-    UsageError without any model, or without its weights or package; RunError when captions do not
-    belong to their clips.
+    UsageError without any model, without its weights or package, or with one medium's alone where
+    both have columns; RunError when captions do not
+    belong to their clips or many clips cannot be decoded; YieldCollapsed without any embedding.
     """
     manifest, engine = Manifest(root), engine or Engine()
     clips, fingerprint = require_meaningful(manifest), ingested(manifest).fingerprint
@@ -53,6 +56,7 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     skipped = {medium: _way(medium) for medium in MEDIA if medium not in stores}
     if not stores:
         raise UsageError(f"{root}: no model given; {_way('picture')}, {_way('sound')}")
+    _require_none_lost(manifest, skipped)
     for medium, way in skipped.items():
         sys.stderr.write(f"{medium}: no model, its columns stay null; {way}\n")
     embed(root, clips, config, stores, engine)
@@ -64,7 +68,24 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     manifest.write_semantics(with_best(manifest.table(["clip_id", "source", "media"]), rows))
     manifest.reassemble()
     counts: dict[Medium, int] = {medium: len(one.places) for medium, one in found.items()}
+    if not any(counts.values()):
+        raise YieldCollapsed(
+            f"{root}: none of {len(clips)} clips has an embedding; see to their sources and run it "
+            "again with retry_failed=true"
+        )
     return SemanticsCounts(len(clips), counts, skipped)
+
+
+def _require_none_lost(manifest: Manifest, skipped: dict[Medium, str]) -> None:
+    """Some columns are made of both media, and all of one run: none is kept from another."""
+    known, file = manifest.table(["semantics"])["semantics"], manifest.root / "semantics.parquet"
+    for medium, way in skipped.items():
+        tags = pc.struct_field(known, f"{medium}_tags")
+        if file.exists() and tags.null_count < len(tags):
+            raise UsageError(
+                f"{manifest.root}: a run without a model for {medium} would erase its columns; "
+                f"{way}, too (what is embedded is not embedded again), or remove {file}"
+            )
 
 
 def _way(medium: str) -> str:

@@ -40,6 +40,10 @@ class SemanticsConfig:
     """Clips that each worker decodes at once, in child processes."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     """What decoding one clip may cost; beyond them it has a reason and no embedding."""
+    max_failed_share: float = 0.1
+    """Of clips that could not be decoded; more than one and more than this stops the run."""
+    retry_failed: bool = False
+    """Whether clips that could not be decoded are tried again, for whatever reason."""
     max_copies_gib: float = 16.0
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class SemanticsConfig:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, not {self.batch_size}")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ValueError(f"max_failed_share must be in [0, 1], not {self.max_failed_share}")
         if self.alike is not None and not 0 < self.alike <= 1:
             raise ValueError(f"alike must be in (0, 1], not {self.alike}")
         kind(self.device)

@@ -19,9 +19,11 @@ from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.media.child import PASSING
 from avdata.pipeline.parts import read_tables, write_table
 
+MEDIA = "media_"
+"""Begins reasons of clips that could not be read: nobody was asked."""
 TRANSIENT_REASONS = (
     *captioner.TRANSIENT_REASONS,
-    *(f"media_{reason}" for reason in PASSING),
+    *(f"{MEDIA}{reason}" for reason in PASSING),
 )
 """Reasons that may pass, those of a machine that was busy among them."""
 
@@ -39,6 +41,11 @@ class AnswerRow:
     def may_pass(self) -> bool:
         """Whether the clip is to be asked about again."""
         return self.reason in TRANSIENT_REASONS
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether there is no caption for another reason than what was said."""
+        return self.reason is not None and self.reason not in captioner.SAID
 
 
 @dataclass(frozen=True, slots=True)

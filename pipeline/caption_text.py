@@ -16,15 +16,30 @@ ROLES: tuple[Role, ...] = ("video", "audio", "joint")
 MAX_CHARACTERS = 1200
 """Of a caption; the text encoders take 512 tokens of the picture's and 64 of the sound's."""
 PROMPTS = Path(__file__).parent / "prompts"
-THOUGHT = re.compile(r"<(think|thinking|thought)>.*?(</\1>|\Z)", re.DOTALL)
+THOUGHT = re.compile(r"\A.*</(think|thinking|thought)>|<(think|thinking|thought)>.*\Z", re.DOTALL)
+"""Chat templates may open a thought in the question, so that answers only close it."""
+WHAT = "(video|audio|image|picture|frame|sound|recording|clip|file|media)( file| clip| track)?s?"
+ASIDE = re.compile(
+    r"^((sure( thing)?|certainly|of course|absolutely|okay|ok)[,.!]+ )?"
+    r"(here(['\u2019]s| is) (a|an|the|your|my) ([^:.!?]{0,40} )?"
+    r"(caption|description)\b[^:.!?]{0,60}: ?)?",
+    re.I,
+)
 LABEL = re.compile(
     r"^(the )?((video|audio|sound|joint|final) )?(caption|description|answer) ?: ", re.I
 )
+UNABLE = "( can ?not| can't| could not| couldn't| won't|('?m| am) (unable|not able))"
 REFUSAL = re.compile(
-    r"^(i'?m (very )?sorry|sorry,|i apologi[sz]e|i (can ?not|can't|am unable|'?m unable|am not able"
-    r"|'?m not able|won't)\b|as an ai\b|unfortunately, i\b"
-    r"|(there is|there's|i see|i hear) no (video|audio|image|sound file)s? (provided|attached)"
-    r"|(please|could you) (provide|upload|attach|share)\b)",
+    rf"^((i'?m|i am) (very |so |really )?sorry\b|sorry,|(my )?apologies\b|i apologi[sz]e"
+    rf"|(i'?m|i am) afraid (that )?(i|there|you|no)\b|i( also)?{UNABLE}\b|as an ai\b"
+    r"|i (don't|do not|didn't|did not) (actually |currently )?"
+    rf"(have|((see|hear|find|detect|receive) (any|an?|the) {WHAT}\b))"
+    r"|unfortunately,? (i|there|no)\b|it (seems|looks like|appears) (that )?you\b"
+    rf"|((there (is|was|are|were)|there's|i see|i hear|i received) )?no {WHAT} "
+    r"((was|were|is|are|has been|have been) )?"
+    r"(provided|attached|included|given|received|uploaded|shared|supplied)\b"
+    rf"|the {WHAT} (was|were|is|are) not (provided|attached|included|given|uploaded)\b"
+    r"|(please|could you( please)?|can you( please)?) (provide|upload|attach|share|send)\b)",
     re.I,
 )
 QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d"}
@@ -57,7 +72,7 @@ def cleaned(answer: Answer) -> Answer:
     text = THOUGHT.sub(" ", answer.text)
     text = "".join(one if one.isprintable() else " " for one in text)
     text = " ".join(text.replace("**", "").split())
-    text = _unquoted(LABEL.sub("", text))
+    text = _unquoted(LABEL.sub("", ASIDE.sub("", text)))
     if not any(one.isalnum() for one in text):
         return Answer(None, "empty")
     if REFUSAL.match(text.replace("\u2019", "'")):

@@ -20,6 +20,9 @@ from avdata.pipeline.media.child import PASSING
 from avdata.pipeline.parts import read_tables, write_table
 from avdata.pipeline.semantics import Medium
 
+NO_SOUND = "no_sound"
+"""The reason of a clip that has nothing to embed, which is no failure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
@@ -61,11 +64,21 @@ class Embeddings:
         name = storage.digest_json([*clip_ids, *failed])
         write_table(table, self.folder / f"{name}.parquet")
 
-    def known(self) -> pa.Array:
-        """Clips that need not be looked at again."""
+    def known(self, retry_failed: bool = False) -> pa.Array:
+        """Clips that need not be looked at again; with `retry_failed` none that failed is."""
         table = self._table()
         passing = pc.is_in(table["reason"], value_set=pa.array(PASSING))
-        return table["clip_id"].filter(pc.invert(passing)).combine_chunks()
+        again = _failed(table) if retry_failed else passing
+        return table["clip_id"].filter(pc.invert(again)).combine_chunks()
+
+    def failures(self, clip_ids: pa.Array) -> list[str]:
+        """Reasons why some of these could not be decoded, one each."""
+        table = self._table()
+        table = table.filter(pc.is_in(table["clip_id"], value_set=clip_ids))
+        known = table["clip_id"].filter(pc.invert(_failed(table)))
+        lost = table.filter(pc.invert(pc.is_in(table["clip_id"], value_set=known)))
+        reasons = dict(zip(lost["clip_id"].to_pylist(), lost["reason"].to_pylist(), strict=True))
+        return list(reasons.values())
 
     def read(self, clip_ids: list[str]) -> tuple[list[int], Float32[ndarray, "n d"]]:
         """Which of these clips have an embedding, as places in the list, and those of unit norm."""
@@ -81,3 +94,7 @@ class Embeddings:
 
     def _table(self) -> pa.Table:
         return read_tables(sorted(self.folder.glob("*.parquet")), self.schema)
+
+
+def _failed(table: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.not_equal(table["reason"], NO_SOUND), False)

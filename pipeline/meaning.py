@@ -119,7 +119,8 @@ def require_own(
     templates = [getattr(template_captions(clip), role) for clip in clips]
     own = [k for k in range(len(clips)) if said[k] != templates[k]]
     captions = [said[k] for k in own]
-    found = mismatches(media[own], texts[own], captions)
+    sources = [clips[k].source.digest for k in own]
+    found = mismatches(media[own], texts[own], captions, sources)
     if found:
         first = found[0]
         a, b = (clips[own[k]].clip_id for k in (first.first, first.last))

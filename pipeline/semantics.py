@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from avdata import storage
@@ -107,31 +107,49 @@ class Mismatch:
     why: str
 
 
-def mismatches(media: Embeddings, texts: Embeddings, captions: list[str]) -> list[Mismatch]:
-    """Blocks in which a clip is no nearer to its own caption than to others of its block, or
+def mismatches(
+    media: Embeddings, texts: Embeddings, captions: list[str], sources: list[str]
+) -> list[Mismatch]:
+    """Blocks in which a clip is no nearer to its own caption than to those of other sources, or
     nearer to the caption of a neighbour.
 
+    Others are those of the block, for neighbours may be of one subject, and where it has few, as in
+    a long film, those of a sample from elsewhere, too. Where all is of one source, its others.
     Blocks with too few clips or captions to tell are passed over.
     """
     found = []
+    origin = np.unique(sources, return_inverse=True)[1]
     edges = [*range(0, max(1, len(media) - MIN_PAIRS + 1), BLOCK), len(media)]
     for first, end in itertools.pairwise(edges):
         if len(set(captions[first:end])) < MIN_PAIRS:
             continue
-        why = _mismatch(media[first:end] @ texts[first:end].T)
+        mine, others = np.arange(first, end), np.arange(first, end)
+        counts = np.bincount(origin[mine])
+        if len(mine) - counts.max() < MIN_PAIRS:
+            rest = np.flatnonzero(origin != counts.argmax())
+            others = np.union1d(mine, rest[:: -(-len(rest) // BLOCK) or 1])
+        other = origin[mine][:, None] != origin[others]
+        if not other.any():
+            other = mine[:, None] != others
+        why = _mismatch(media[mine] @ texts[others].T, np.searchsorted(others, mine), other)
         if why is not None:
             found.append(Mismatch(first, end - 1, why))
     return found
 
 
-def _mismatch(near: Float32[ndarray, "n n"]) -> str | None:
-    """Of the cosines of every clip (row) with every caption (column)."""
-    own, count = np.diagonal(near), len(near)
-    others = (near.sum(axis=1) - own) / (count - 1)
+def _mismatch(
+    near: Float32[ndarray, "n m"], at: Int64[ndarray, " n"], other: Bool[ndarray, "n m"]
+) -> str | None:
+    """Of the cosines of every clip (row) with captions (columns), whose own are in columns `at`;
+    `other` says which to compare with.
+    """
+    rows = np.arange(len(near))
+    own = near[rows, at]
+    others = (near * other).sum(axis=1) / other.sum(axis=1)
     if _z(own - others) < MIN_Z:
         return f"own captions score {own.mean():.3f}, others' {others.mean():.3f}"
     shifts = (*range(1, REACH + 1), *range(-REACH, 0))
-    moved = {by: near[np.arange(count), (np.arange(count) + by) % count] for by in shifts}
+    moved = {by: near[rows, np.roll(at, -by)] for by in shifts}
     best = max(shifts, key=lambda by: float(moved[by].mean()))
     if _z(moved[best] - own) > MIN_Z:
         return f"captions look moved by {best}: {own.mean():.3f}, there {moved[best].mean():.3f}"

@@ -1,4 +1,4 @@
-"""How many clips may fail, and which are tried again.
+"""How many clips may fail, and which are tried again: in encoding, captioning and embedding.
 
 One bad clip never stops a corpus. Where many fail the machine or the settings are at fault, and
 shards of what is left would be another corpus than the one that was selected.
@@ -29,7 +29,7 @@ def require_decoded(
     if failed <= max(1, max_share * max(seen, min(total, JUDGED))):
         return
     raise RunError(
-        f"{root}: {failed} of {seen} clips could not be decoded ({why}), more than "
+        f"{root}: {failed} of {seen} clips failed ({why}), more than "
         f"max_failed_share = {max_share:g}; mend the cause and run it again with retry_failed=true,"
         " or raise max_failed_share"
     )

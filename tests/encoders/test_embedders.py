@@ -98,6 +98,24 @@ def test_clap_gives_what_the_library_gives(clap: tuple[Path, Any]) -> None:
     torch.testing.assert_close(heard, own, rtol=1e-4, atol=1e-5)
 
 
+def test_texts_of_clap_go_in_batches(
+    clap: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = Clap(str(clap[0])).open(CPU)
+    texts = ["rain " * (k * 7 % 11) + "abcdefg"[k % 7] for k in range(70)]
+    own, calls = embedder._model.get_text_features, list[int]()
+
+    def counted(**given: torch.Tensor) -> Any:
+        calls.append(len(given["input_ids"]))
+        return own(**given)
+
+    monkeypatch.setattr(embedder._model, "get_text_features", counted)
+    assert_unit_and_alone(embedder.texts, texts, 16)
+    together = calls[: -len(texts)]
+    assert len(together) <= 5
+    assert sum(together) == len(texts)
+
+
 def test_a_fused_clap_does_nothing_by_chance(tmp_path: Path) -> None:
     clap_model(tmp_path / "clap", fused=True)
     embedder = Clap(str(tmp_path / "clap")).open(CPU)

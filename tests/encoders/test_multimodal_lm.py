@@ -168,6 +168,18 @@ def test_a_model_without_chat_template_or_with_other_weights_is_refused(tmp_path
         MultimodalLM(str(tmp_path / "llava")).open(CPU)
 
 
+def test_a_package_that_a_processor_lacks_is_named_with_its_extra(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ImportError("Qwen2VLVideoProcessor requires the Torchvision library")
+
+    library: Any = importlib.import_module("transformers")
+    monkeypatch.setattr(library.AutoProcessor, "from_pretrained", lacking)
+    with pytest.raises(UsageError, match=r"requires the Torchvision.*'avdata\[encoders\]'"):
+        opened(models, "omni")
+
+
 def test_a_vocabulary_without_a_token_to_pad_with_still_answers_questions_of_different_lengths(
     models: Path, tmp_path: Path
 ) -> None:

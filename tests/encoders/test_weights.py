@@ -111,7 +111,8 @@ def test_a_missing_shard_of_many_is_named(tmp_path: Path) -> None:
 
 def test_no_folder_or_no_config_is_said(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert "nowhere: no such folder of weights; the Wan2.2 VAE" in refused(WanVideo(str(nowhere)))
+    said = refused(WanVideo(str(nowhere)))
+    assert "nowhere: no such folder of weights; for example, the Wan2.2 VAE" in said
     (tmp_path / "empty").mkdir()
     said = refused(OobleckAudio(str(tmp_path / "empty")))
     assert f"no config.json in {tmp_path}/empty/vae or {tmp_path}/empty" in said
@@ -171,6 +172,9 @@ def test_a_hub_repository_needs_its_revision_and_is_not_fetched_unasked() -> Non
     assert f"nobody/nothing at revision {COMMIT}: not on this machine" in said
     assert f"hf download nobody/nothing --revision {COMMIT} --include 'vae/*.json'" in said
     assert "or set download = true" in said
+    assert " GB" not in said  # Of the release, not of this repository.
+    with pytest.raises(UsageError, match=r"2\.8 GB"):
+        WanVideo("Wan-AI/Wan2.2-TI2V-5B-Diffusers", revision=COMMIT).spec()
 
 
 def in_the_cache(root: Path, revision: str) -> Path:

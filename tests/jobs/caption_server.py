@@ -23,6 +23,7 @@ import numpy as np
 LOG = Path(sys.argv[1])
 LOCK = threading.Lock()
 SEEN: dict[str, int] = {}
+SINCE: dict[str, float] = {}
 
 
 def described(content: list[dict[str, Any]]) -> tuple[str, str]:
@@ -127,10 +128,34 @@ class Handler(BaseHTTPRequestHandler):
 
     def be_half(self) -> None:
         """Answers two, then fails until it is mended."""
-        if self.count <= 2 or LOG.with_name("mended").exists():
+        if self.count <= 2:
             self.answer(self.own, self.text)
         else:
-            self.send(503, {"error": "gone"})
+            self.unless_mended(503, {"error": "gone"})
+
+    def be_crowded(self) -> None:
+        """Answers who comes a while after the first, and does not say how long that is."""
+        now = time.monotonic()
+        if now - SINCE.setdefault(self.be_crowded.__name__, now) < 0.2:
+            self.send(429, {"error": "slow down"})
+        else:
+            self.answer(self.own, self.text)
+
+    def be_picky(self) -> None:
+        """Takes no request until it is mended, as the next two."""
+        self.unless_mended(400, {"error": "unknown field: max_tokens"})
+
+    def be_moved(self) -> None:
+        self.unless_mended(308, {}, Location="https://127.0.0.1/v1")
+
+    def be_talking(self) -> None:
+        self.unless_mended(200, "welcome")
+
+    def unless_mended(self, status: int, plain: object, **headers: str) -> None:
+        if LOG.with_name("mended").exists():
+            self.answer(self.own, self.text)
+        else:
+            self.send(status, plain, **headers)
 
     def be_locked(self) -> None:
         self.send(401, {"error": "no such key"})

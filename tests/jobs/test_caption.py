@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from avdata.encoders.captioner import SAID, Question
 from avdata.encoders.endpoint import Endpoint
 from avdata.encoders.multimodal_lm import MultimodalLM
-from avdata.errors import RunError, UsageError
+from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.jobs import caption as job
 from avdata.jobs.caption import CaptionCounts
 from avdata.jobs.caption_config import CaptionConfig
@@ -136,17 +137,20 @@ def test_a_server_that_misbehaves_costs_time_and_mismatches_nothing(
 def test_what_is_no_caption_is_a_reason_and_drops_the_clip(
     manifest: Manifest, server: Server
 ) -> None:
-    counts = caption(manifest.root, server.config("bad"))
-    assert counts.captioned == 0
-    reasons = {one.partition(":")[2] for one in counts.failed}
-    assert reasons <= {"empty", "refused", "too_long", "cut_off"}
+    with pytest.raises(YieldCollapsed, match=r"none of 5 clips got captions .*retry_failed=true"):
+        caption(manifest.root, server.config("bad"))
     for clip in manifest.clips():
         assert clip.captions is None
         assert clip.caption_failure is not None
+        assert clip.caption_failure.partition(":")[2] in SAID
         assert clip.reasons == ["uncaptioned"]
     asked = len(server.requests())
-    assert caption(manifest.root, server.config("bad")) == replace(counts, asked=0)
+    with pytest.raises(YieldCollapsed):
+        caption(manifest.root, server.config("bad"))
     assert len(server.requests()) == asked  # They would answer the same again.
+    with pytest.raises(YieldCollapsed):
+        caption(manifest.root, replace(server.config("bad"), retry_failed=True))
+    assert len(server.requests()) == 2 * asked
     assert caption(manifest.root, server.config("good")).captioned == 5
     assert_own_captions(manifest.clips("keep"))
 
@@ -194,11 +198,55 @@ def test_nobody_waits_for_a_retry_when_an_endpoint_cannot_be_used(
     assert asked.count(asked[0]) == 1
 
 
+@pytest.mark.parametrize(
+    ("mood", "in_a_row", "error", "why", "passes"),
+    [
+        ("picky", 20, RunError, r"5 of 5 clips failed \(http_400: .*max_tokens.*retry_fail", False),
+        ("picky", 2, RunError, r"2 clips in a row failed.*http_400.*retry_failed=true", False),
+        ("talking", 20, RunError, r"5 of 5 clips failed \(unreadable", True),
+        ("moved", 20, UsageError, r"HTTP 308.*check url", True),
+    ],
+)
+def test_an_endpoint_that_takes_no_request_stops_the_run_and_all_are_asked_once_it_is_mended(
+    manifest: Manifest,
+    server: Server,
+    mood: str,
+    in_a_row: int,
+    error: type[Exception],
+    why: str,
+    passes: bool,
+) -> None:
+    config = replace(server.config(mood, max_retries=0), max_failures_in_a_row=in_a_row)
+    with pytest.raises(error, match=why):
+        caption(manifest.root, config)
+    assert {clip.caption_failure for clip in manifest.clips()} == {None}
+    asked = len(server.requests())
+    server.log.with_name("mended").touch()
+    if not passes and asked == 5:
+        with pytest.raises(error, match=why):  # What may be a clip's own fault is not asked again.
+            caption(manifest.root, config)
+        assert len(server.requests()) == asked
+    counts = caption(manifest.root, replace(config, retry_failed=not passes))
+    assert counts == CaptionCounts(captioned=5, failed={}, asked=9)
+    assert_own_captions(manifest.clips("keep"))
+
+
+def test_who_asks_next_waits_for_a_server_that_wants_to_be_left_alone(server: Server) -> None:
+    endpoint = server.endpoint("crowded", max_retries=0, max_wait_s=10.0).open()
+    sound = np.sin(np.arange(1600)).astype(np.float32)
+    first, second = (
+        endpoint.ask(Question(f"{k}-audio", "?", None, sound, 16_000)) for k in range(2)
+    )
+    endpoint.close()
+    assert first.reason == "http_429"
+    assert second.text is not None
+
+
 def test_an_answer_that_never_ends_is_a_timeout(manifest: Manifest, server: Server) -> None:
     dripping = server.endpoint("dripping", timeout_s=0.3, max_retries=0)
     config = replace(server.config("good"), video=dripping, audio=TemplateCaptions())
-    counts = caption(manifest.root, config)
-    assert counts.failed == {"video:timeout": 5}
+    with pytest.raises(RunError, match=r"5 of 5 clips failed \(timeout"):
+        caption(manifest.root, config)
 
 
 def test_nobody_there_stops_the_run(manifest: Manifest) -> None:
@@ -276,8 +324,8 @@ def test_a_clip_that_cannot_be_read_costs_itself_and_is_tried_again(
 ) -> None:
     config = server.config("good")
     short = replace(config, limits=DecodeLimits(deadline_s=1e-6))
-    counts = caption(manifest.root, short)
-    assert counts.failed == {"video:media_took_too_long": 5}
+    with pytest.raises(RunError, match=r"5 of 5 clips failed \(media_took_too_long"):
+        caption(manifest.root, short)
     assert server.requests() == []
     assert caption(manifest.root, config) == CaptionCounts(captioned=5, failed={}, asked=9)
     assert_own_captions(manifest.clips("keep"))

@@ -12,6 +12,7 @@ from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
+from avdata.pipeline.manifest import Manifest
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.model.config import preset
 from avdata.trainer.run import prepare
@@ -256,6 +257,12 @@ def test_from_film_to_shards_each_command_answers_one_json_object(
     m, s, page = tmp_path / "m", tmp_path / "s", tmp_path / "report.html"
     funnel = answer("ingest", film, "--out", m, "--inline", "--set", "num_frames=17")["funnel"]
     assert funnel == {"clips": 2, "keep": 2}
+    told = "meaning: not measured; `avdata semantics` does"
+    for measured in (False, True):  # Said only while there is something to say.
+        assert run("ingest", film, "--out", m, "--inline", "--set", "num_frames=17") == 0
+        assert (told in capsys.readouterr().out) == (not measured)
+        Manifest(m).write_semantics([])
+    (m / "semantics.parquet").unlink()
     assert answer("caption", m)["captions"] == 2
     encode = ["encode", m, "--out", s, "--inline"]
     assert "96x100" in refused(capsys, 2, *encode, "--set", "height=96", "--set", "width=100")

@@ -12,7 +12,8 @@ import torch
 
 from avdata.encoders.clap import Clap
 from avdata.encoders.clip import OpenClip
-from avdata.errors import RunError, UsageError
+from avdata.errors import RunError, UsageError, YieldCollapsed
+from avdata.jobs.ask import ingested
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
 from avdata.jobs.semantics import semantics
@@ -22,7 +23,7 @@ from avdata.pipeline.captions import template_captions
 from avdata.pipeline.manifest import CaptionRow, Manifest
 from avdata.pipeline.meaning import require_own
 from avdata.pipeline.record import Captions
-from avdata.pipeline.semantics import load_classes
+from avdata.pipeline.semantics import MEDIA, load_classes
 from avdata.pipeline.shards.decoders import DecodeLimits
 from tests.encoders.embedders import clap_model, open_clip_model
 from tests.jobs.films import run
@@ -139,7 +140,8 @@ def test_what_ran_out_of_time_is_embedded_by_the_next_run(
     films: Manifest, config: SemanticsConfig
 ) -> None:
     short = dataclasses.replace(config, limits=DecodeLimits(deadline_s=1e-6))
-    assert semantics(films.root, short, INLINE).embedded == {"picture": 0, "sound": 0}
+    with pytest.raises(YieldCollapsed, match=r"none of .* clips has an embedding"):
+        semantics(films.root, dataclasses.replace(short, max_failed_share=1.0), INLINE)
     for clip in films.clips("keep"):
         assert clip.semantics is not None
         assert clip.semantics.image_text is None
@@ -147,6 +149,23 @@ def test_what_ran_out_of_time_is_embedded_by_the_next_run(
         assert clip.semantics.picture_tags is None
     counts = semantics(films.root, config, INLINE)
     assert counts.embedded == {"picture": counts.clips, "sound": counts.clips}
+
+
+def test_what_crashed_its_decoder_is_embedded_once_that_is_asked_for(
+    films: Manifest, config: SemanticsConfig
+) -> None:
+    lost = {clip.clip_id: "decoder_crashed" for clip in films.clips("keep")}
+    for medium in MEDIA:
+        store = config.store(films.root, medium, ingested(films).fingerprint)
+        assert store is not None
+        store.write([], np.zeros((0, store.width), np.float32), lost)
+    with pytest.raises(RunError, match=r"\(decoder_crashed\).*retry_failed=true"):
+        semantics(films.root, config, INLINE)
+    again = dataclasses.replace(config, retry_failed=True)
+    assert semantics(films.root, again, INLINE).embedded == {one: len(lost) for one in MEDIA}
+    made = files(films)
+    semantics(films.root, again, INLINE)
+    assert files(films) == made
 
 
 def test_in_batches_by_workers_of_ray_embeddings_are_the_same(
@@ -204,6 +223,14 @@ def test_without_a_model_columns_are_null_and_the_way_is_said_once(
         assert clip.semantics.audio_visual is None
         assert clip.semantics.sound_tags is None
         assert clip.semantics.coupling is None
+    semantics(films.root, config, INLINE)
+    before = films.clips_file.read_bytes()
+    with pytest.raises(UsageError, match=r"would erase its columns; --set sound\.path=DIR"):
+        semantics(films.root, dataclasses.replace(config, sound=None), INLINE)
+    assert films.clips_file.read_bytes() == before
+    (films.root / "semantics.parquet").unlink()
+    semantics(films.root, dataclasses.replace(config, sound=None), INLINE)
+    assert {clip.semantics and clip.semantics.sound_tags for clip in films.clips()} == {None}
     missing = dataclasses.replace(config, picture=OpenClip(str(films.root / "none")))
     with pytest.raises(UsageError, match="hf download laion"):
         semantics(films.root, missing, INLINE)

@@ -29,6 +29,12 @@ def test_an_answer_gives_one_bounded_line_or_a_reason(text: str) -> None:
         "**Video caption:** a ball bounces",
         "<think>It says caption: a dog. Or not.</think>\n\na ball bounces",
         "\u201ca ball bounces\u201d",
+        "The user wants a caption. I see a ball.\n</think>\n\na ball bounces",
+        "<think>It is a ball.</think> So: </think>a ball bounces",
+        "Sure! Here is a caption: a ball bounces",
+        "Certainly! Here\u2019s a concise description of the video: a ball bounces",
+        "Here is the caption:\n\n**a ball bounces**",
+        "Sure! a ball bounces",
     ],
 )
 def test_what_is_around_a_caption_goes(said: str) -> None:
@@ -47,6 +53,14 @@ def test_what_is_around_a_caption_goes(said: str) -> None:
         ("As an AI, I do not see.", "refused"),
         ("Please provide the audio.", "refused"),
         ("There is no audio provided.", "refused"),
+        ("I am sorry, but I cannot help with that.", "refused"),
+        ("I'm afraid I can't describe this image.", "refused"),
+        ("I don't see any video in your message.", "refused"),
+        ("I don't have access to the clip.", "refused"),
+        ("No audio was provided.", "refused"),
+        ("I do not have the ability to listen to audio.", "refused"),
+        ("It looks like you haven't attached anything.", "refused"),
+        ("Sure! I\u2019m unable to watch videos.", "refused"),
         ("a ball " * 1000, "too_long"),
     ],
 )
@@ -61,6 +75,12 @@ def test_what_is_no_caption_is_a_reason(said: str, reason: str) -> None:
         "a sorry sight: a dog in the rain",
         "an aircraft can not be seen, it is only heard",
         "there is no sound but rain",
+        "no sound is heard, then a dog barks",
+        "no audio but the hum of a fridge",
+        "here is a dog: it runs",
+        "sure hands: a potter at a wheel",
+        "it seems that nobody is at home",
+        "a description of the city by a guide: traffic hums",
     ],
 )
 def test_a_caption_that_reads_like_a_refusal_stays(said: str) -> None:

@@ -42,34 +42,64 @@ def names(count: int) -> list[str]:
 @pytest.mark.parametrize("seed", range(20))
 def test_captions_that_belong_pass_and_shuffled_ones_do_not(seed: int) -> None:
     media, texts = pairs(300, seed)
-    assert mismatches(media, texts, names(300)) == []
+    assert mismatches(media, texts, names(300), names(300)) == []
     shuffled = texts[np.random.default_rng(seed).permutation(300)]
-    assert mismatches(media, shuffled, names(300))
+    assert mismatches(media, shuffled, names(300), names(300))
 
 
 @pytest.mark.parametrize("by", [-2, -1, 1, 3])
 def test_captions_moved_by_a_few_trip_even_where_neighbours_are_alike(by: int) -> None:
     g = np.random.default_rng(0)
     scenes = np.repeat(g.normal(size=(50, WIDTH)), 4, axis=0)  # Four clips of one source.
+    films = np.repeat(names(50), 4).tolist()
     media = unit(scenes + 0.7 * g.normal(size=(200, WIDTH)))
     texts = unit(media + 0.5 * unit(g.normal(size=(200, WIDTH))))
-    assert mismatches(media, texts, names(200)) == []
-    (found,) = mismatches(media, np.roll(texts, by, axis=0), names(200))
+    assert mismatches(media, texts, names(200), films) == []
+    (found,) = mismatches(media, np.roll(texts, by, axis=0), names(200), films)
     assert f"moved by {by}:" in found.why
 
 
 def test_only_the_block_that_was_mixed_up_trips() -> None:
     media, texts = pairs(4 * BLOCK)
     texts[BLOCK : 2 * BLOCK] = texts[BLOCK : 2 * BLOCK][::-1]
-    (found,) = mismatches(media, texts, names(4 * BLOCK))
+    (found,) = mismatches(media, texts, names(4 * BLOCK), names(4 * BLOCK))
     assert (found.first, found.last) == (BLOCK, 2 * BLOCK - 1)
+
+
+@pytest.mark.parametrize("length", [BLOCK - 40, 8 * BLOCK])
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+def test_a_long_film_whose_captions_say_little_of_its_clips_does_not_trip(
+    length: int, detail: float
+) -> None:
+    """Within it any of its captions fits nearly as well as the own; those of others do not."""
+    g = np.random.default_rng(0)
+    lengths = [*[1] * BLOCK, length, *[1] * (3 * BLOCK)]
+    films = np.repeat(names(len(lengths)), lengths).tolist()
+    scenes = np.repeat(g.normal(size=(len(lengths), WIDTH)), lengths, axis=0)
+    of_clips = g.normal(size=scenes.shape)
+    media = unit(scenes + of_clips)
+    texts = unit(scenes + detail * of_clips + 8 * g.normal(size=scenes.shape))
+    captions = names(len(films))
+    assert mismatches(media, texts, captions, films) == []
+    first, last = texts[:BLOCK].copy(), texts[BLOCK : 2 * BLOCK].copy()
+    texts[:BLOCK], texts[BLOCK : 2 * BLOCK] = last, first
+    found = mismatches(media, texts, captions, films)
+    assert [one.first for one in found] == [0, BLOCK]
+
+
+def test_captions_of_one_film_alone_are_told_from_its_others() -> None:
+    media, texts = pairs(300)
+    assert mismatches(media, texts, names(300), ["a film"] * 300) == []
+    assert mismatches(media, texts[::-1], names(300), ["a film"] * 300)
 
 
 def test_what_proves_nothing_does_not_trip() -> None:
     media, texts = pairs(100)
     few = MIN_PAIRS - 1
-    assert mismatches(media[:few], texts[:few][::-1], names(few)) == []
-    assert mismatches(media, np.repeat(texts[:1], 100, axis=0), ["the same"] * 100) == []
+    assert mismatches(media[:few], texts[:few][::-1], names(few), names(few)) == []
+    assert (
+        mismatches(media, np.repeat(texts[:1], 100, axis=0), ["the same"] * 100, names(100)) == []
+    )
 
 
 def test_tags_are_the_nearest_classes_in_order(tmp_path: Path) -> None:
