@@ -12,7 +12,7 @@ from avdata.trainer.model.config import Fusion, ModelConfig, preset
 from avdata.trainer.model.cost import PAPER_SPECS, cost, meta_model
 from avdata.trainer.model.modality import Velocity
 from avdata.trainer.model.rope import Rotation
-from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
+from tests.trainer.tiny import CLIP, CONFIG, SPECS, conditioning, inputs
 
 
 def model(config: ModelConfig = CONFIG) -> AVFullDiT:
@@ -52,12 +52,11 @@ def test_the_audio_tower_alone_has_the_gradients_of_fluxs_transformer() -> None:
     scale = tau(SPECS.video, SPECS.audio, CLIP.fps)
     ours = gradients(tower, tower.end(tower.early(tower.begin(full, t, scale))))
     length = audio.latents.shape[-1]
-    seconds = torch.full_like(t, length * SPECS.audio.latent_seconds())
-    text = torch.cat([audio.text, tower.duration(seconds)[:, None]], dim=1)
+    text, pooled = conditioning(tower, audio)
     out = tower.flux(
         hidden_states=audio.latents.transpose(1, 2),
         encoder_hidden_states=text,
-        pooled_projections=tower.pool(audio.text.mean(1)),
+        pooled_projections=pooled,
         timestep=t,
         img_ids=(torch.arange(length) / scale)[:, None].expand(length, 3),
         txt_ids=torch.zeros(text.shape[1], 3),
