@@ -111,7 +111,7 @@ class TrainConfig:
     learning_rate: float = 3e-4
     """At its peak."""
     learning_rate_pretrained: float | None = None
-    """Of the towers that `init` names; None is `learning_rate`."""
+    """Of the parts that were loaded as `init` says; None is `learning_rate`."""
     warmup_steps: int = 50
     """Linear."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

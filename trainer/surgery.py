@@ -84,8 +84,11 @@ def load_towers(model: AVFullDiT, init: InitConfig) -> dict[str, Source]:
     return read
 
 
-def start_from(run: Run, model: AVFullDiT, *, report: bool) -> None:
-    """Loads what a run's `init` names, every process for itself; `report` writes RUN/init.json."""
+def start_from(run: Run, model: AVFullDiT, *, report: bool) -> set[str]:
+    """Loads what a run's `init` names, every process for itself; `report` writes RUN/init.json.
+
+    Answers the parts of the model that were loaded; every part is loaded whole or new.
+    """
     read = load_towers(model, run.config.init)
     found = tally(model, read)
     heard = found.get("audio conditioning")
@@ -97,6 +100,15 @@ def start_from(run: Run, model: AVFullDiT, *, report: bool) -> None:
     if read and report:
         files = {name: weights.digest(source.files, None) for name, source in read.items()}
         storage.write_json(run.root / "init.json", {"digests": files, "model": plain(found)})
+    return {part for part, row in found.items() if row["loaded"].tensors}
+
+
+def loaded_parts(run: Run) -> set[str]:
+    """The same of a run that has begun, from RUN/init.json: what it began from may be gone."""
+    if run.config.init == InitConfig():
+        return set()
+    found = storage.read_json(run.root / "init.json")["model"]
+    return {part for part, row in found.items() if row["loaded"]["tensors"]}
 
 
 def plain(found: Mapping[str, Mapping[str, Tally]]) -> dict[str, dict[str, dict[str, int]]]:
