@@ -90,7 +90,10 @@ class InitConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Settings of a run; where the paper is silent, the default is a plain choice of the field."""
+    """Settings of a run. Defaults are for small models from random weights.
+
+    The paper's learning rate, steps and batch, for its pretrained towers: examples/paper.yaml.
+    """
 
     mode: Mode = "t2av"
     """t2v is the twin: the video tower alone, on the same clips with the same noise."""

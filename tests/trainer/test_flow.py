@@ -135,7 +135,7 @@ def test_guidance_goes_from_the_negative_branch_through_the_positive_one() -> No
     """v = negative + scale (positive - negative), for each modality: here 0 + scale (1 - 0)."""
     video, audio, _ = inputs()
 
-    def captioned(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+    def captioned(seen: Conditioned, heard: Conditioned | None, _t: torch.Tensor) -> Velocity:
         assert heard is not None
         return Velocity(
             torch.full_like(seen.latents, float(seen.text_mask.any())),
