@@ -150,7 +150,7 @@ def _state_gib(model: AVFullDiT, config: TrainConfig, processes: int) -> dict[st
     """Everything that is kept in float32; FSDP also gathers one layer and the next."""
     every = sum(one.numel() for one in model.parameters())
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    sharded = config.parallel.kind == "fsdp"
+    sharded, half = config.parallel.kind == "fsdp", config.precision == "bfloat16"
     share = (config.parallel.shard or processes) if sharded else 1
     found = {
         "weights": 4 * every / share,
@@ -158,8 +158,11 @@ def _state_gib(model: AVFullDiT, config: TrainConfig, processes: int) -> dict[st
         "optimizer": 8 * trained / share,
         "averages": 4 * trained / share if config.ema_decay is not None else 0.0,
     }
+    if half and not sharded:
+        # Autocast casts each weight once and keeps it until the forward pass has ended.
+        found["bfloat16 copies"] = 2.0 * every
     if sharded:
-        width = 2 if config.precision == "bfloat16" else 4
+        width = 2 if half else 4
         layers = units(model)
         sizes = [
             sum(p.numel() for module in (one.called, *one.within) for p in module.parameters())

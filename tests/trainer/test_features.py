@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.errors import SpecMismatch, UsageError
@@ -33,7 +35,7 @@ from tests.trainer.data.loaders import flip
 from tests.trainer.processes import trained
 from tests.trainer.shards import write_shards
 from tests.trainer.test_exact import TRAIN as EXACT
-from tests.trainer.tiny import CONFIG
+from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
 
 TRAIN = dataclasses.replace(
     EXACT, steps=3, micro_batch_size=None, val_every=100, val_samples=2, checkpoint_every=100
@@ -117,6 +119,21 @@ def test_layers_compiled_by_inductor_train_the_same_model(
     ours, theirs = (read_metrics(one.metrics)[-1] for one in (run, plain))
     for name in ("val_loss_video", "val_ema_loss_audio"):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
+def test_a_gradient_that_is_clipped_to_next_to_nothing_moves_nothing(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """Below what Adam adds to its denominators."""
+    run = made(tmp_path / "run", dataset, steps=1, clip_norm=1e-12, weight_decay=0.0)
+    begun, trained = (
+        AVFullDiT.build(CONFIG, run.specs, run.clip, "t2av", run.config.seed) for _ in range(2)
+    )
+    with joined("cpu"):
+        checkpoint.load_model(run, trained)
+    torch.testing.assert_close(
+        trained.state_dict(), begun.state_dict(), rtol=0, atol=1e-3 * run.config.learning_rate
+    )
 
 
 def test_what_is_measured_is_of_one_piece(plain: Run) -> None:
@@ -291,3 +308,30 @@ def test_twice_the_clips_at_once_keep_twice_the_activations(dataset: Dataset) ->
         for size in (1, 2)
     ]
     assert gib[1] == pytest.approx(2 * gib[0], rel=0.05)
+
+
+def test_what_a_forward_pass_in_bfloat16_keeps_is_foretold(dataset: Dataset) -> None:
+    """Weights in bfloat16, too: each is cast once, and its gradient needs it."""
+    half = dataclasses.replace(TRAIN, precision="bfloat16", micro_batch_size=1)
+    told, sharded = (
+        forecast(dataset.root, dataclasses.replace(half, parallel=one), 1).memory_gib
+        for one in (half.parallel, FSDP)
+    )
+    assert "bfloat16 copies" not in sharded  # It gathers them so.
+    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", 0)
+    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        _out = model(*inputs(batch=1))
+    found = sum(one.nbytes() for one in kept.values()) / 2**30
+    assert 0.9 * found < told["activations"] + told["bfloat16 copies"] < 1.3 * found
