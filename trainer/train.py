@@ -29,7 +29,7 @@ from avdata.trainer.model.config import Mode, ModelConfig
 from avdata.trainer.model.cost import Cost, cost_of_latents, meta_model
 from avdata.trainer.model.units import compile_units, units
 from avdata.trainer.optimizer import Rates, adamw
-from avdata.trainer.parallel import parallelized
+from avdata.trainer.parallel import parallelized, threads_of_each
 from avdata.trainer.run import Run
 from avdata.trainer.saver import Saver, SaverConfig
 from avdata.trainer.schedule import share_of_peak
@@ -80,7 +80,7 @@ def _learner(run: Run, group: Group, *, pretrained: bool) -> Learner:
     """`pretrained` reads the towers that the run starts from; a checkpoint has them."""
     config = run.config
     if group.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
+        torch.set_num_threads(threads_of_each(group.world))
     model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
     parts = start_from(run, model, report=group.rank == 0) if pretrained else loaded_parts(run)
     if config.trained == "new":

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.errors import SpecMismatch, UsageError
@@ -20,7 +19,6 @@ from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer import checkpoint
 from avdata.trainer.batch import Batch
-from avdata.trainer.dry_run import forecast
 from avdata.trainer.flow import Losses, SamplerConfig, flow_loss
 from avdata.trainer.group import joined
 from avdata.trainer.loader import open_loader
@@ -35,7 +33,7 @@ from tests.trainer.data.loaders import flip
 from tests.trainer.processes import trained
 from tests.trainer.shards import write_shards
 from tests.trainer.test_exact import TRAIN as EXACT
-from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
+from tests.trainer.tiny import CONFIG
 
 TRAIN = dataclasses.replace(
     EXACT, steps=3, micro_batch_size=None, val_every=100, val_samples=2, checkpoint_every=100
@@ -281,57 +279,3 @@ def test_a_run_is_not_prolonged_where_its_rate_has_begun_to_fall(
     assert rates[0] == rates[1] == rates[2] > rates[3]
     with pytest.raises(UsageError, match="has begun to fall"):
         made(run.root, dataset, schedule=schedule, steps=8, warmup_steps=1)
-
-
-def test_a_forecast_counts_what_the_run_will_do(dataset: Dataset, plain: Run) -> None:
-    config = dataclasses.replace(TRAIN, steps=5, micro_batch_size=1)
-    told = forecast(dataset.root, config, 2)
-    assert sum(bucket.steps for bucket in told.buckets.values()) == 5
-    assert told.seats_a_process * 2 >= told.batch_size
-    assert told.parts_a_step == told.seats_a_process
-    model = AVFullDiT.build(CONFIG, plain.specs, plain.clip, "t2av", 0)
-    assert told.parameters == sum(one.numel() for one in model.parameters())
-    state = [told.memory_gib[name] for name in ("weights", "gradients", "optimizer", "averages")]
-    assert sum(state) * 2**30 == pytest.approx(20 * told.parameters)
-    sharded = forecast(dataset.root, dataclasses.replace(config, parallel=FSDP), 2)
-    assert sharded.memory_gib["optimizer"] == told.memory_gib["optimizer"] / 2
-    assert told.seconds_a_step is not None
-    assert json.loads(json.dumps(told.plain()))["steps"] == 5
-    assert any("memory" in line for line in told.lines())
-
-
-def test_twice_the_clips_at_once_keep_twice_the_activations(dataset: Dataset) -> None:
-    gib = [
-        forecast(dataset.root, dataclasses.replace(TRAIN, micro_batch_size=size), 1).memory_gib[
-            "activations"
-        ]
-        for size in (1, 2)
-    ]
-    assert gib[1] == pytest.approx(2 * gib[0], rel=0.05)
-
-
-def test_what_a_forward_pass_in_bfloat16_keeps_is_foretold(dataset: Dataset) -> None:
-    """Weights in bfloat16, too: each is cast once, and its gradient needs it."""
-    half = dataclasses.replace(TRAIN, precision="bfloat16", micro_batch_size=1)
-    told, sharded = (
-        forecast(dataset.root, dataclasses.replace(half, parallel=one), 1).memory_gib
-        for one in (half.parallel, FSDP)
-    )
-    assert "bfloat16 copies" not in sharded  # It gathers them so.
-    model = AVFullDiT.build(CONFIG, SPECS, CLIP, "t2av", 0)
-    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
-    kept: dict[int, Any] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    with (
-        torch.autocast("cpu", dtype=torch.bfloat16),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
-        _out = model(*inputs(batch=1))
-    found = sum(one.nbytes() for one in kept.values()) / 2**30
-    assert 0.9 * found < told["activations"] + told["bfloat16 copies"] < 1.3 * found
