@@ -9,7 +9,7 @@ from avdata.encoders.spec import ClipShape, tau
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import ModelConfig, Rope, preset
 from avdata.trainer.model.joint_block import JointBlock
-from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.model.modality import Conditioned, Velocity
 from avdata.trainer.model.rope import audio_positions, rotate, rotation, video_positions
 from tests.trainer.tiny import CLIP, CONFIG, SPECS, conditioning, duration_token, inputs
 
@@ -162,6 +162,20 @@ def test_sound_and_picture_of_one_moment_have_one_position_unless_positions_are_
     rate_video = (picture[1:] / seconds_video[1:]).mean()
     rate_audio = (sound[1:] / seconds_audio[1:]).mean()
     assert torch.isclose(rate_video, rate_audio, rtol=1e-5).item() is aligned
+
+
+def test_parts_that_are_not_of_one_batch_are_refused_where_shapes_are_checked() -> None:
+    video, audio, _ = inputs()
+    for wrong in (
+        {"latents": video.latents[:1]},
+        {"latents": audio.text[..., 0]},
+        {"text_mask": video.text_mask[:, :2]},
+        {"text_mask": video.text_mask.float()},
+    ):
+        with pytest.raises(TypeError):
+            dataclasses.replace(video, **wrong)
+    with pytest.raises(TypeError):
+        Velocity(audio.latents, video.latents)
 
 
 def test_attention_depends_on_distance_only() -> None:
