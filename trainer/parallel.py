@@ -45,6 +45,7 @@ def parallelized(
     """The model on its device, ready to be called by all processes at once.
 
     `half`: fsdp gathers the layers' weights and multiplies in bfloat16; sums stay float32.
+    Norms and tables of modulation are among these weights and so rounded; under ddp they are not.
     UsageError where `shard` does not divide the processes.
     """
     if config.kind == "ddp":

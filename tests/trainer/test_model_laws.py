@@ -12,6 +12,7 @@ from avdata.trainer.model.config import Fusion, ModelConfig, preset
 from avdata.trainer.model.cost import PAPER_SPECS, cost, meta_model
 from avdata.trainer.model.modality import Velocity
 from avdata.trainer.model.rope import Rotation
+from avdata.trainer.model.units import units
 from tests.trainer.tiny import CLIP, CONFIG, SPECS, conditioning, inputs
 
 
@@ -150,6 +151,29 @@ def test_times_are_embedded_in_float32_under_autocast() -> None:
     assert torch.equal(rough[0].time, exact[0].time)
     assert torch.equal(rough[0].time_parts, exact[0].time_parts)
     assert torch.equal(rough[1].time, exact[1].time)
+
+
+@torch.no_grad()
+def test_what_fsdp_rounds_beyond_autocast_is_a_tenth_of_its_rounding_at_most() -> None:
+    """Norms and tables of modulation of its layers, which it gathers in bfloat16 with the rest."""
+    whole = model()
+    layers = [module for unit in units(whole) for module in (unit.called, *unit.within)]
+    fine = [
+        one
+        for layer in layers
+        for name, one in layer.named_parameters()
+        if name.endswith("scale_shift_table") or ("norm" in name and "linear" not in name)
+    ]
+    g = torch.Generator().manual_seed(6)
+    for one in fine:  # As in training, where they are no round numbers.
+        one.add_(0.1 * torch.randn(one.shape, generator=g))
+    exact = both(whole(*inputs()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = both(whole(*inputs()))
+    for one in fine:
+        one.copy_(one.bfloat16())
+    rounded = both(whole(*inputs()))
+    assert 0 < relative(rounded, exact) < 0.1 * relative(half.float(), exact)
 
 
 def test_tau_at_the_papers_rates() -> None:
