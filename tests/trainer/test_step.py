@@ -26,7 +26,8 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen, heard = GRADIENTS["video"] * self.video(x), GRADIENTS["audio"] * self.audio(x)
-        return (seen + heard).squeeze(1)
+        each: Tensor = (seen + heard).squeeze(1)
+        return each
 
 
 class Mean:

@@ -59,6 +59,6 @@ def conditioning(tower: AudioTower, audio: Conditioned) -> tuple[Tensor, Tensor]
     share = audio.latents.shape[-1] * SPECS.audio.latent_seconds() / 30
     shares = torch.full((len(audio.text),), share)
     text = torch.cat([audio.text, duration_token(tower, shares)[:, None]], dim=1)
-    linear = tower.pool[0]
-    pooled = nn.functional.linear(audio.text.mean(1), linear.weight, linear.bias).relu()
+    weight, bias = tower.pool.parameters()
+    pooled = nn.functional.linear(audio.text.mean(1), weight, bias).relu()
     return text, pooled
