@@ -90,7 +90,10 @@ class InitConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Settings of a run; where the paper is silent, the default is a plain choice of the field."""
+    """Settings of a run. Defaults are for small models from random weights.
+
+    The paper's learning rate, steps and batch, for its pretrained towers: examples/paper.yaml.
+    """
 
     mode: Mode = "t2av"
     """t2v is the twin: the video tower alone, on the same clips with the same noise."""
@@ -111,7 +114,7 @@ class TrainConfig:
     learning_rate: float = 3e-4
     """At its peak."""
     learning_rate_pretrained: float | None = None
-    """Of the towers that `init` names; None is `learning_rate`."""
+    """Of the parts that were loaded as `init` says; None is `learning_rate`."""
     warmup_steps: int = 50
     """Linear."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

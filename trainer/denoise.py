@@ -131,20 +131,6 @@ def computing(config: TrainConfig, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
-def is_pretrained(config: TrainConfig) -> Callable[[str], bool]:
-    """Whether a parameter belongs to a tower that `init` names."""
-    named = tuple(
-        prefix
-        for prefix, path in (
-            ("video.", config.init.video),
-            ("audio.", config.init.audio),
-            ("joints.", config.init.joint),
-        )
-        if path is not None
-    )
-    return lambda name: name.startswith(named)
-
-
 def _binned(
     errors: Float[Tensor, " b"], t: Float[Tensor, " b"], real: Bool[Tensor, " b"]
 ) -> Float[Tensor, "two bins"]:

@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from avdata.trainer.loader import Loader, open_loader
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.cost import Cost, cost_of_latents, meta_model
 from avdata.trainer.model.footprint import saved_bytes
-from avdata.trainer.model.units import units
+from avdata.trainer.model.units import require_backend, units
+from avdata.trainer.parallel import mesh_shape, threads_of_each
+from avdata.trainer.surgery import begin_from
+from avdata.trainer.track import require_installed
 
 PLANNED = 20_000
 """So many steps are looked at; a longer run has the same shares."""
@@ -87,10 +91,15 @@ class Forecast:
 
 
 def forecast(shards: Path, config: TrainConfig, processes: int) -> Forecast:
-    """For so many processes; UsageError where the shards cannot be trained on."""
+    """For so many processes; UsageError where the shards cannot be trained on so.
+
+    Pretrained towers are looked at, not read.
+    """
+    _require_possible(config, processes)
     loader = open_loader(shards, config, Group(0, processes, torch.device("cpu")))
     dataset = loader.source.dataset
     model = meta_model(config.model, dataset.specs, dataset.clip, config.mode)
+    begin_from(model, config)
     if config.trained == "new":
         model.freeze_towers()
     plans = [loader.plan.batch(step) for step in range(min(config.steps, PLANNED))]
@@ -108,7 +117,8 @@ def forecast(shards: Path, config: TrainConfig, processes: int) -> Forecast:
             _activations_gib(model, config, dataset.specs, one, at_once) for one in shapes.values()
         ),
     }
-    seconds, how = _seconds(loader, config, costs, work, sum(memory.values()))
+    with _threads(threads_of_each(processes)):
+        seconds, how = _seconds(loader, config, costs, work, sum(memory.values()))
     return Forecast(
         steps=config.steps,
         epochs=_epochs(loader.plan, config.steps),
@@ -127,6 +137,27 @@ def forecast(shards: Path, config: TrainConfig, processes: int) -> Forecast:
         seconds_a_step=seconds,
         how=how,
     )
+
+
+def _require_possible(config: TrainConfig, processes: int) -> None:
+    """UsageError where training would end with one before its first step."""
+    require_installed(config.track)
+    if config.parallel.kind == "fsdp":
+        mesh_shape(config.parallel, processes)
+    if config.compile is not None:
+        require_backend(config.compile)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many as a process of training has beside the others, unless the user says how many."""
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _epochs(plan: Plan, steps: int) -> float:
@@ -150,7 +181,7 @@ def _state_gib(model: AVFullDiT, config: TrainConfig, processes: int) -> dict[st
     """Everything that is kept in float32; FSDP also gathers one layer and the next."""
     every = sum(one.numel() for one in model.parameters())
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    sharded = config.parallel.kind == "fsdp"
+    sharded, half = config.parallel.kind == "fsdp", config.precision == "bfloat16"
     share = (config.parallel.shard or processes) if sharded else 1
     found = {
         "weights": 4 * every / share,
@@ -158,8 +189,11 @@ def _state_gib(model: AVFullDiT, config: TrainConfig, processes: int) -> dict[st
         "optimizer": 8 * trained / share,
         "averages": 4 * trained / share if config.ema_decay is not None else 0.0,
     }
+    if half and not sharded:
+        # Autocast casts each weight once and keeps it until the forward pass has ended.
+        found["bfloat16 copies"] = 2.0 * every
     if sharded:
-        width = 2 if config.precision == "bfloat16" else 4
+        width = 2 if half else 4
         layers = units(model)
         sizes = [
             sum(p.numel() for module in (one.called, *one.within) for p in module.parameters())

@@ -14,7 +14,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
 )
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avdata.trainer.model.modality import Conditioned, Velocity, each_time
@@ -29,14 +29,13 @@ Model = Callable[[Conditioned, Conditioned | None, Tensor], Velocity]
 class Clean:
     """One modality of a batch, or of one sample, before noise."""
 
-    latents: Tensor
+    latents: Float[Tensor, "*shape"]
     """x_0."""
-    noise: Tensor
-    """eps, shaped as the latents."""
-    text: Tensor
-    """(... n d)"""
-    text_mask: Tensor
-    """(... n), True for real tokens."""
+    noise: Float[Tensor, "*shape"]
+    """eps."""
+    text: Float[Tensor, "*b n d"]
+    text_mask: Bool[Tensor, "*b n"]
+    """True for real tokens."""
 
 
 @dataclass(frozen=True, slots=True)

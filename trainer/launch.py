@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from avdata.errors import RunError
 from avdata.trainer import checkpoint
 from avdata.trainer.last_word import WORD, spoken
+from avdata.trainer.parallel import threads_of_each
 from avdata.trainer.run import Run
 
 SHUTDOWN_SECONDS = 600
@@ -38,7 +39,7 @@ def launch(run: Run, processes: int, restarts: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder, _undisturbed():
         word = Path(folder) / "word.json"
         os.environ[WORD] = str(word)
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_each(processes)))
         try:
             torchrun.main(options)
         except ChildFailedError as error:

@@ -5,6 +5,7 @@ state in float32, so the loop, clipping, averages and checkpoints are the same f
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,16 +45,14 @@ def parallelized(
     """The model on its device, ready to be called by all processes at once.
 
     `half`: fsdp gathers the layers' weights and multiplies in bfloat16; sums stay float32.
+    Norms and tables of modulation are among these weights and so rounded; under ddp they are not.
     UsageError where `shard` does not divide the processes.
     """
     if config.kind == "ddp":
         model = model.to(group.device)
         ids = [group.device] if group.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
-    shard = config.shard or group.world
-    if group.world % shard:
-        raise UsageError(f"parallel.shard = {shard} does not divide {group.world} processes")
-    shape = (group.world // shard, shard)
+    shape = mesh_shape(config, group.world)
     mesh = init_device_mesh(group.device.type, shape, mesh_dim_names=("copies", "shards"))
     # Inputs keep their type: a time in bfloat16 would be a rounded one.
     exact = MixedPrecisionPolicy(cast_forward_inputs=False)
@@ -67,6 +66,19 @@ def parallelized(
             done |= set(unit.called.parameters())
     fully_shard(model, mesh=mesh, mp_policy=exact, ignored_params=done)
     return model
+
+
+def mesh_shape(config: ParallelConfig, processes: int) -> tuple[int, int]:
+    """Copies and shards of each under fsdp; UsageError where `shard` does not divide them."""
+    shard = config.shard or processes
+    if processes % shard:
+        raise UsageError(f"parallel.shard = {shard} does not divide {processes} processes")
+    return processes // shard, shard
+
+
+def threads_of_each(processes: int) -> int:
+    """So many CPU cores for each process of this machine, which share them equally."""
+    return max(1, (os.cpu_count() or 1) // processes)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from torch import Tensor
 from avdata import storage
 from avdata.encoders import weights
 from avdata.errors import UsageError
-from avdata.trainer.config import InitConfig
+from avdata.trainer.config import InitConfig, TrainConfig
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.pretrained import (
     CONDITIONER,
@@ -84,19 +84,42 @@ def load_towers(model: AVFullDiT, init: InitConfig) -> dict[str, Source]:
     return read
 
 
-def start_from(run: Run, model: AVFullDiT, *, report: bool) -> None:
-    """Loads what a run's `init` names, every process for itself; `report` writes RUN/init.json."""
-    read = load_towers(model, run.config.init)
-    found = tally(model, read)
-    heard = found.get("audio conditioning")
-    if run.config.trained == "new" and heard is not None and heard["new"].tensors:
-        raise UsageError(
-            f"{run.config.init.audio}: has no pooled caption and no duration token, which "
-            f"trained = new would freeze untrained; give {TANGOFLUX}, or trained = all"
-        )
+def start_from(run: Run, model: AVFullDiT, *, report: bool) -> set[str]:
+    """Loads what a run's `init` names, every process for itself; `report` writes RUN/init.json.
+
+    Answers the parts of the model that were loaded; every part is loaded whole or new.
+    """
+    read, found = begin_from(model, run.config)
     if read and report:
         files = {name: weights.digest(source.files, None) for name, source in read.items()}
         storage.write_json(run.root / "init.json", {"digests": files, "model": plain(found)})
+    return {part for part, row in found.items() if row["loaded"].tensors}
+
+
+def begin_from(
+    model: AVFullDiT, config: TrainConfig
+) -> tuple[dict[str, Source], dict[str, dict[str, Tally]]]:
+    """`load_towers` and `tally` for a run of these settings.
+
+    UsageError also where `trained = new` would freeze what nobody has trained.
+    """
+    read = load_towers(model, config.init)
+    found = tally(model, read)
+    heard = found.get("audio conditioning")
+    if config.trained == "new" and heard is not None and heard["new"].tensors:
+        raise UsageError(
+            f"{config.init.audio}: has no pooled caption and no duration token, which "
+            f"trained = new would freeze untrained; give {TANGOFLUX}, or trained = all"
+        )
+    return read, found
+
+
+def loaded_parts(run: Run) -> set[str]:
+    """The same of a run that has begun, from RUN/init.json: what it began from may be gone."""
+    if run.config.init == InitConfig():
+        return set()
+    found = storage.read_json(run.root / "init.json")["model"]
+    return {part for part, row in found.items() if row["loaded"]["tensors"]}
 
 
 def plain(found: Mapping[str, Mapping[str, Tally]]) -> dict[str, dict[str, dict[str, int]]]:

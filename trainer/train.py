@@ -17,7 +17,7 @@ from avdata.progress import progress
 from avdata.trainer import checkpoint
 from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
-from avdata.trainer.denoise import Denoising, is_pretrained
+from avdata.trainer.denoise import Denoising
 from avdata.trainer.ema import Ema
 from avdata.trainer.group import Group, joined
 from avdata.trainer.loader import Loader, open_loader
@@ -29,13 +29,13 @@ from avdata.trainer.model.config import Mode, ModelConfig
 from avdata.trainer.model.cost import Cost, cost_of_latents, meta_model
 from avdata.trainer.model.units import compile_units, units
 from avdata.trainer.optimizer import Rates, adamw
-from avdata.trainer.parallel import parallelized
+from avdata.trainer.parallel import parallelized, threads_of_each
 from avdata.trainer.run import Run
 from avdata.trainer.saver import Saver, SaverConfig
 from avdata.trainer.schedule import share_of_peak
 from avdata.trainer.step import Learner
 from avdata.trainer.stop import listening
-from avdata.trainer.surgery import start_from
+from avdata.trainer.surgery import loaded_parts, part_of, start_from
 from avdata.trainer.throughput import peak_tflops
 from avdata.trainer.track import require_installed, tracked
 from avdata.versions import versions
@@ -80,10 +80,9 @@ def _learner(run: Run, group: Group, *, pretrained: bool) -> Learner:
     """`pretrained` reads the towers that the run starts from; a checkpoint has them."""
     config = run.config
     if group.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.world))
+        torch.set_num_threads(threads_of_each(group.world))
     model = AVFullDiT.build(config.model, run.specs, run.clip, config.mode, config.seed)
-    if pretrained:
-        start_from(run, model, report=group.rank == 0)
+    parts = start_from(run, model, report=group.rank == 0) if pretrained else loaded_parts(run)
     if config.trained == "new":
         model.freeze_towers()
     if config.activation_checkpointing:
@@ -99,7 +98,7 @@ def _learner(run: Run, group: Group, *, pretrained: bool) -> Learner:
         weight_decay=config.weight_decay,
         betas=(config.beta1, config.beta2),
     )
-    optimizer = adamw(model, rates, is_pretrained(config))
+    optimizer = adamw(model, rates, lambda name: part_of(name) in parts)
     ema = None if config.ema_decay is None else Ema(model, config.ema_decay)
     return Learner(group, model, parallel, optimizer, ema, config.clip_norm)
 

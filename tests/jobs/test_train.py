@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from avdata.config import load, to_plain
 from avdata.errors import UsageError
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
 from avdata.jobs.train import Start, train
 from avdata.pipeline.shards.dataset import Dataset
+from avdata.trainer.config import TrainConfig
 from avdata.trainer.metrics import read_metrics
+from avdata.trainer.model.config import preset
 from avdata.trainer.run import prepare
 from tests.trainer.processes import trained
 from tests.trainer.shards import write_shards
@@ -42,6 +45,20 @@ def test_a_dry_run_writes_nothing_and_says_what_will_be(
     assert sum(bucket["steps"] for bucket in told["buckets"].values()) == told["steps"] == 5
     assert told["seats_a_process"] == 8
     assert not out.exists()
+
+
+def test_the_papers_settings_are_those_it_states() -> None:
+    """arXiv 2512.02457, its training on clips of 2 s; every weight at one rate."""
+    file = Path(__file__).parents[2] / "examples" / "paper.yaml"
+    settings = ["init.video=wan", "init.audio=tangoflux"]
+    under = {"model": to_plain(preset("wan5b-tangoflux"))}
+    config = load(TrainConfig, file, settings, under)
+    assert (config.learning_rate, config.learning_rate_pretrained) == (1e-5, None)
+    assert (config.steps, config.batch_size, config.trained) == (7500, 8, "all")
+    assert (config.lambda_video, config.lambda_audio, config.shared_time) == (1.0, 1.0, True)
+    sampler = config.sampler
+    assert (sampler.steps, sampler.guidance_video, sampler.guidance_audio) == (50, 5.0, 4.5)
+    assert (config.model, config.mode) == (preset("wan5b-tangoflux"), "t2av")
 
 
 def test_ray_train_trains_the_same_run(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
+from typing import Any
 
+import pytest
 import torch
 
 from avdata.trainer.flow import Clean, SamplerConfig, flow_loss, own_times, sample, times
@@ -127,6 +129,45 @@ def test_each_modality_has_its_own_guidance() -> None:
     assert other.audio is not None
     assert torch.equal(one.video, other.video)
     assert not torch.allclose(one.audio, other.audio, atol=1e-3)
+
+
+def test_guidance_goes_from_the_negative_branch_through_the_positive_one() -> None:
+    """v = negative + scale (positive - negative), for each modality: here 0 + scale (1 - 0)."""
+    video, audio, _ = inputs()
+
+    def captioned(seen: Conditioned, heard: Conditioned | None, _t: torch.Tensor) -> Velocity:
+        assert heard is not None
+        return Velocity(
+            torch.full_like(seen.latents, float(seen.text_mask.any())),
+            torch.full_like(heard.latents, float(heard.text_mask.any())),
+        )
+
+    config = SamplerConfig(steps=1, guidance_video=5.0, guidance_audio=3.0)
+    found = sample(captioned, video, audio, config)
+    torch.testing.assert_close(found.video, video.latents - 5.0)
+    torch.testing.assert_close(found.audio, audio.latents - 3.0)
+
+
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_a_shift_moves_the_times_of_sampling_as_it_moves_those_of_training(solver: Any) -> None:
+    """t to s t / (1 + (s - 1) t); without one, times fall evenly from noise to data."""
+    video, audio, _ = inputs()
+
+    def asked(shift: float) -> torch.Tensor:
+        at: list[torch.Tensor] = []
+
+        def still(seen: Conditioned, heard: Conditioned | None, t: torch.Tensor) -> Velocity:
+            at.append(t[0])
+            return Velocity(seen.latents * 0, None if heard is None else heard.latents * 0)
+
+        config = SamplerConfig(8, shift, 1.0, 1.0, solver)
+        sample(still, video, audio, config)
+        return torch.stack(at)
+
+    even = asked(1.0)
+    # UniPC begins one thousandth below pure noise.
+    torch.testing.assert_close(even, torch.linspace(1, 1 / 8, 8), atol=2e-3, rtol=0)
+    torch.testing.assert_close(asked(5.0), 5 * even / (1 + 4 * even), atol=1e-5, rtol=0)
 
 
 def test_the_twin_that_reads_the_audio_caption_is_sampled_without_sound() -> None:

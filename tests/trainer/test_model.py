@@ -9,9 +9,9 @@ from avdata.encoders.spec import ClipShape, tau
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.model.config import ModelConfig, Rope, preset
 from avdata.trainer.model.joint_block import JointBlock
-from avdata.trainer.model.modality import Conditioned
+from avdata.trainer.model.modality import Conditioned, Velocity
 from avdata.trainer.model.rope import audio_positions, rotate, rotation, video_positions
-from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
+from tests.trainer.tiny import CLIP, CONFIG, SPECS, conditioning, duration_token, inputs
 
 
 def model(config: ModelConfig = CONFIG) -> AVFullDiT:
@@ -34,18 +34,27 @@ def test_the_audio_tower_alone_is_fluxs_transformer() -> None:
     state = tower.begin(full, t, scale)
     ours = tower.end(tower.early(state))
     length = audio.latents.shape[-1]
-    seconds = torch.full_like(t, length * SPECS.audio.latent_seconds())
-    text = torch.cat([audio.text, tower.duration(seconds)[:, None]], dim=1)
+    text, pooled = conditioning(tower, audio)
     theirs = tower.flux(
         hidden_states=audio.latents.transpose(1, 2),
         encoder_hidden_states=text,
-        pooled_projections=tower.pool(audio.text.mean(1)),
+        pooled_projections=pooled,
         timestep=t,
         img_ids=(torch.arange(length) / scale)[:, None].expand(length, 3),
         txt_ids=torch.zeros(text.shape[1], 3),
         return_dict=False,
     )[0].transpose(1, 2)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_a_duration_is_a_token_of_learned_fourier_features() -> None:
+    """Of its share of 30 s; what is longer is 30 s (arXiv 2412.21037)."""
+    tower = model().audio
+    seconds = torch.tensor([0.0, 0.5, 2.0, 12.0, 29.0, 30.0, 45.0])
+    shares = seconds.clamp(max=30) / 30
+    torch.testing.assert_close(
+        tower.duration(seconds), duration_token(tower, shares), atol=1e-5, rtol=0
+    )
 
 
 def test_without_cross_attention_a_joint_layer_is_both_pretrained_layers() -> None:
@@ -137,8 +146,10 @@ def test_bf16_autocast_agrees_with_float32() -> None:
     assert (rough.audio - exact.audio).abs().mean() < 0.015 * exact.audio.abs().mean()
 
 
-@pytest.mark.parametrize(("rope", "aligned"), [("sync", True), ("vanilla", False)])
-def test_sound_and_picture_of_one_moment_have_one_position_only_under_sync(
+@pytest.mark.parametrize(
+    ("rope", "aligned"), [("sync", True), ("expand_video", True), ("vanilla", False)]
+)
+def test_sound_and_picture_of_one_moment_have_one_position_unless_positions_are_vanilla(
     rope: Rope, aligned: bool
 ) -> None:
     """A latent frame later in video is tau latents later in audio."""
@@ -151,6 +162,20 @@ def test_sound_and_picture_of_one_moment_have_one_position_only_under_sync(
     rate_video = (picture[1:] / seconds_video[1:]).mean()
     rate_audio = (sound[1:] / seconds_audio[1:]).mean()
     assert torch.isclose(rate_video, rate_audio, rtol=1e-5).item() is aligned
+
+
+def test_parts_that_are_not_of_one_batch_are_refused_where_shapes_are_checked() -> None:
+    video, audio, _ = inputs()
+    for wrong in (
+        {"latents": video.latents[:1]},
+        {"latents": audio.text[..., 0]},
+        {"text_mask": video.text_mask[:, :2]},
+        {"text_mask": video.text_mask.float()},
+    ):
+        with pytest.raises(TypeError):
+            dataclasses.replace(video, **wrong)
+    with pytest.raises(TypeError):
+        Velocity(audio.latents, video.latents)
 
 
 def test_attention_depends_on_distance_only() -> None:

@@ -12,7 +12,8 @@ from avdata.trainer.model.config import Fusion, ModelConfig, preset
 from avdata.trainer.model.cost import PAPER_SPECS, cost, meta_model
 from avdata.trainer.model.modality import Velocity
 from avdata.trainer.model.rope import Rotation
-from tests.trainer.tiny import CLIP, CONFIG, SPECS, inputs
+from avdata.trainer.model.units import units
+from tests.trainer.tiny import CLIP, CONFIG, SPECS, conditioning, inputs
 
 
 def model(config: ModelConfig = CONFIG) -> AVFullDiT:
@@ -52,12 +53,11 @@ def test_the_audio_tower_alone_has_the_gradients_of_fluxs_transformer() -> None:
     scale = tau(SPECS.video, SPECS.audio, CLIP.fps)
     ours = gradients(tower, tower.end(tower.early(tower.begin(full, t, scale))))
     length = audio.latents.shape[-1]
-    seconds = torch.full_like(t, length * SPECS.audio.latent_seconds())
-    text = torch.cat([audio.text, tower.duration(seconds)[:, None]], dim=1)
+    text, pooled = conditioning(tower, audio)
     out = tower.flux(
         hidden_states=audio.latents.transpose(1, 2),
         encoder_hidden_states=text,
-        pooled_projections=tower.pool(audio.text.mean(1)),
+        pooled_projections=pooled,
         timestep=t,
         img_ids=(torch.arange(length) / scale)[:, None].expand(length, 3),
         txt_ids=torch.zeros(text.shape[1], 3),
@@ -151,6 +151,29 @@ def test_times_are_embedded_in_float32_under_autocast() -> None:
     assert torch.equal(rough[0].time, exact[0].time)
     assert torch.equal(rough[0].time_parts, exact[0].time_parts)
     assert torch.equal(rough[1].time, exact[1].time)
+
+
+@torch.no_grad()
+def test_what_fsdp_rounds_beyond_autocast_is_a_tenth_of_its_rounding_at_most() -> None:
+    """Norms and tables of modulation of its layers, which it gathers in bfloat16 with the rest."""
+    whole = model()
+    layers = [module for unit in units(whole) for module in (unit.called, *unit.within)]
+    fine = [
+        one
+        for layer in layers
+        for name, one in layer.named_parameters()
+        if name.endswith("scale_shift_table") or ("norm" in name and "linear" not in name)
+    ]
+    g = torch.Generator().manual_seed(6)
+    for one in fine:  # As in training, where they are no round numbers.
+        one.add_(0.1 * torch.randn(one.shape, generator=g))
+    exact = both(whole(*inputs()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = both(whole(*inputs()))
+    for one in fine:
+        one.copy_(one.bfloat16())
+    rounded = both(whole(*inputs()))
+    assert 0 < relative(rounded, exact) < 0.1 * relative(half.float(), exact)
 
 
 def test_tau_at_the_papers_rates() -> None:

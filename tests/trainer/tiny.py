@@ -1,8 +1,12 @@
 """A tiny model and random inputs with the real structure, for tests."""
 
+import math
+
 import torch
+from torch import Tensor, nn
 
 from avdata.encoders.spec import AudioSpec, ClipShape, Specs, TextSpec, VideoSpec
+from avdata.trainer.model.audio_tower import AudioTower
 from avdata.trainer.model.config import ModelConfig
 from avdata.trainer.model.modality import Conditioned
 
@@ -40,3 +44,21 @@ def inputs(batch: int = 2, seed: int = 0) -> tuple[Conditioned, Conditioned, tor
     audio = torch.randn(batch, 6, SPECS.audio.latent_length(CLIP.num_samples), generator=g)
     t = torch.rand(batch, generator=g)
     return Conditioned(video, video_text, mask), Conditioned(audio, audio_text, mask), t
+
+
+def duration_token(tower: AudioTower, share: Tensor) -> Tensor:
+    """(b, width), written out by TangoFlux's formula, of shares of the longest duration."""
+    angle = 2 * math.pi * share[:, None] * tower.duration.frequencies
+    features = torch.cat([share[:, None], torch.sin(angle), torch.cos(angle)], dim=1)
+    linear = tower.duration.linear
+    return nn.functional.linear(features, linear.weight, linear.bias)
+
+
+def conditioning(tower: AudioTower, audio: Conditioned) -> tuple[Tensor, Tensor]:
+    """Caption with duration, and the pooled caption, of captions without padding."""
+    share = audio.latents.shape[-1] * SPECS.audio.latent_seconds() / 30
+    shares = torch.full((len(audio.text),), share)
+    text = torch.cat([audio.text, duration_token(tower, shares)[:, None]], dim=1)
+    weight, bias = tower.pool.parameters()
+    pooled = nn.functional.linear(audio.text.mean(1), weight, bias).relu()
+    return text, pooled

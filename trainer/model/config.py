@@ -1,4 +1,7 @@
-"""The numbers of an AVFullDiT, and presets. Everything the paper leaves open is a field here."""
+"""The numbers of an AVFullDiT, and presets.
+
+What the paper leaves open is in docs/model.md: some of it is a field here, some is decided there.
+"""
 
 import difflib
 from dataclasses import dataclass

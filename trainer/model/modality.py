@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -12,30 +12,30 @@ from torch import Tensor
 class Conditioned:
     """One modality's noisy latents with its own caption."""
 
-    latents: Tensor
-    """x_t: video (b c t h w) or audio (b c l)."""
-    text: Tensor
-    """(b n d), padded with zeros to a fixed n."""
-    text_mask: Tensor
-    """(b n), True for real tokens."""
+    latents: Float[Tensor, "b c t h w"] | Float[Tensor, "b c l"]
+    """x_t of video or of audio."""
+    text: Float[Tensor, "b n d"]
+    """Padded with zeros to a fixed n."""
+    text_mask: Bool[Tensor, "b n"]
+    """True for real tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Velocity:
     """Predicted velocities, shaped as the latents."""
 
-    video: Tensor
-    audio: Tensor | None
+    video: Float[Tensor, "b c t h w"]
+    audio: Float[Tensor, "b k l"] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """The three streams after a pair of layers, (b n c) each."""
+    """The three streams after a pair of layers."""
 
-    video: Tensor
-    audio_text: Tensor
+    video: Float[Tensor, "b n c"]
+    audio_text: Float[Tensor, "b m k"]
     """Caption and duration."""
-    audio: Tensor
+    audio: Float[Tensor, "b l k"]
 
 
 def each_time(t: Float[Tensor, "b *two"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:

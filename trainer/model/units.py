@@ -41,10 +41,15 @@ def compile_units(layers: Sequence[Unit], backend: str) -> None:
 
     What gathers a layer's weights stays outside. UsageError where torch has no such backend.
     """
-    known = torch.compiler.list_backends(exclude_tags=())
-    if backend not in known:
-        raise UsageError(f"compile = {backend}: torch has {', '.join(known)}")
+    require_backend(backend)
     # One for each kind of layer, shape and mode of gradients, and not torch's eight.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for unit in layers:
         unit.called.forward = torch.compile(unit.called.forward, backend=backend, dynamic=False)
+
+
+def require_backend(name: str) -> None:
+    """UsageError where torch.compile has no such backend."""
+    known = torch.compiler.list_backends(exclude_tags=())
+    if name not in known:
+        raise UsageError(f"compile = {name}: torch has {', '.join(known)}")
