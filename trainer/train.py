@@ -21,6 +21,7 @@ from avdata.trainer.denoise import Denoising, is_pretrained
 from avdata.trainer.ema import Ema
 from avdata.trainer.group import Group, joined
 from avdata.trainer.loader import Loader, open_loader
+from avdata.trainer.lock import alone
 from avdata.trainer.loop import Loop, LoopConfig, run_loop
 from avdata.trainer.measure import Measures
 from avdata.trainer.metrics import MetricsFile
@@ -51,6 +52,7 @@ def train(run: Run) -> int:
     with (
         joined(config.device) as group,
         listening(config.stop_after_minutes) as stop,
+        alone(run.root, group, stop),
         _determined(config),
         _unalarmed(),
     ):

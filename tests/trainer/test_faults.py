@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from avdata import storage
-from avdata.errors import RunError
+from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.pipeline.shards.index import (
     index_path,
@@ -19,15 +22,15 @@ from avdata.pipeline.shards.index import (
     tar_path,
     write_index,
 )
-from avdata.trainer import checkpoint
+from avdata.trainer import checkpoint, lock
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.parallel import ParallelConfig
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.train import train
-from tests.trainer.processes import ended, start
+from tests.trainer.processes import ended, killed, start
 from tests.trainer.shards import write_shards
-from tests.trainer.test_exact import TRAIN, tensors
+from tests.trainer.test_exact import TRAIN, tensors, wait_for_checkpoint
 
 CHECKPOINT_BYTES = 400_000
 
@@ -133,6 +136,30 @@ def test_a_disk_that_fills_up_costs_checkpoints_and_never_the_last_good_one(
     # With room again it goes on from there.
     assert ended(start(run.root, 2)) == [0, 0]
     assert checkpoint.latest(run) == 9
+
+
+def test_a_run_is_trained_by_one_command_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one leaves the files alone, and goes on once the first has ended."""
+    dataset = write_shards(tmp_path / "shards")
+    root, often = tmp_path / "run", {"val_every": 10**6, "checkpoint_every": 1}
+    first = start(made(root, dataset, steps=10**6, **often).root)
+    run = made(root, dataset, steps=10**6, **often)
+    wait_for_checkpoint(run, 2)
+    os.kill(first[0].pid or 0, signal.SIGSTOP)
+    written = root / "checkpoints" / "step-00999999.tmp"
+    written.mkdir()
+    last = (checkpoint.latest(run) or 0) + 4
+    run = made(root, dataset, steps=last, **often)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
+    with pytest.raises(UsageError, match=rf"another process \(pid {first[0].pid} on .*trains it"):
+        train(run)
+    assert written.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(time, "sleep", lambda _seconds: killed(first))
+    assert train(run) == last
+    assert [line["step"] for line in read_metrics(run.metrics)] == list(range(1, last + 1))
 
 
 def test_a_batch_of_which_nothing_could_be_read_is_no_step(tmp_path: Path) -> None:
