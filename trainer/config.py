@@ -147,7 +147,8 @@ class TrainConfig:
     not_finite: Literal["stop", "skip"] = "stop"
     """What to do about a batch whose loss or gradient is not finite. It is never applied."""
     most_skipped: int = 3
-    """Of skip: so many in a row, and one more stops the run."""
+    """Of skip, or of batches of which nothing could be read: so many steps in a row that are not
+    applied, and one more stops the run."""
 
     val_every: int = 100
     val_samples: int = 64

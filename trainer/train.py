@@ -194,7 +194,7 @@ def _reporting(run: Run, group: Group, first: int) -> Iterator[Callable[[dict[st
 
 def _shown(line: dict[str, Any]) -> str:
     if line["loss"] is None:
-        return "not finite: not applied"
+        return "not finite: not applied" if line["read_share"] else "nothing could be read"
     parts = [f"loss: video {line['loss_video']:.3f}"]
     if line["loss_audio"] is not None:
         parts.append(f"audio {line['loss_audio']:.3f}")

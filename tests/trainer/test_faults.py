@@ -1,6 +1,7 @@
 """What goes wrong while a run trains: numbers that are none, full disks, too little time."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -28,11 +29,12 @@ from avdata.trainer.metrics import read_metrics
 from avdata.trainer.parallel import ParallelConfig
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.train import train
+from tests.trainer.data.loaders import a_loader, flip
 from tests.trainer.processes import ended, killed, start
 from tests.trainer.shards import write_shards
 from tests.trainer.test_exact import TRAIN, tensors, wait_for_checkpoint
 
-CHECKPOINT_BYTES = 400_000
+PATIENT = DataConfig(read=ReadConfig(max_bad_samples=1000, max_bad_share=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
 
 def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
     return prepare(root, dataset.root, dataclasses.replace(TRAIN, val_samples=0, **changes))
+
+
+def seed_with(dataset: Dataset, key: str, size: int, step: int) -> int:
+    """One whose order has the sample last in that batch, after what is first in batches of one."""
+    for seed in itertools.count():
+        alone, among = (a_loader(dataset.root, batch_size=one, seed=seed) for one in (1, size))
+        if among.keys(step) == [*alone.keys(0), key][-size:]:
+            return seed
+    raise AssertionError
 
 
 def test_a_clip_that_is_not_finite_is_named_and_stops_the_run(
@@ -162,15 +173,48 @@ def test_a_run_is_trained_by_one_command_at_a_time(
     assert [line["step"] for line in read_metrics(run.metrics)] == list(range(1, last + 1))
 
 
-def test_a_batch_of_which_nothing_could_be_read_is_no_step(tmp_path: Path) -> None:
+def test_a_batch_of_which_nothing_can_be_read_is_passed_over(tmp_path: Path) -> None:
     dataset = write_shards(tmp_path / "shards")
-    patient = DataConfig(read=ReadConfig(max_bad_samples=1000, max_bad_share=1.0))
-    run = made(tmp_path / "run", dataset, data=patient)
+    settings = {"batch_size": 1, "data": PATIENT, "keep_checkpoints": 9, "checkpoint_every": 1}
+    (damaged,) = flip(dataset, "video.npy", most=1)
+    run = made(
+        tmp_path / "run", dataset, steps=3, seed=seed_with(dataset, damaged, 1, step=1), **settings
+    )
+    assert train(run) == 3
+    lines = read_metrics(run.metrics)
+    assert [line["read_share"] for line in lines] == [1, 0, 1]
+    assert [line.get("skipped", False) for line in lines] == [False, True, False]
+    assert [line["loss_video"] is None for line in lines] == [False, True, False]
+    found = [tensors(run, tmp_path / f"{step}.pt", step) for step in (1, 2)]
+    assert all(one.equal(found[1][name]) for name, one in found[0].items() if "/model/" in name)
+
+
+def test_too_many_batches_in_a_row_of_which_nothing_can_be_read_stop_the_run(
+    tmp_path: Path,
+) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, data=PATIENT, most_skipped=2)
     for tar in dataset.root.glob("*/train-*.tar"):
         tar.unlink()
-    with pytest.raises(RunError, match="step 1: none of its samples could be read"):
+    with pytest.raises(RunError, match="step 3: none of its samples could be read"):
         train(run)
-    assert read_metrics(run.metrics) == []
+    assert [line["skipped"] for line in read_metrics(run.metrics)] == [True, True]
+
+
+def test_a_batch_of_which_a_part_cannot_be_read_is_the_batch_of_the_rest(tmp_path: Path) -> None:
+    """Loss, gradient and what is learned are those of the samples that are there."""
+    dataset = write_shards(tmp_path / "shards")
+    (damaged,) = flip(dataset, "video.npy", most=1)
+    settings = {"steps": 1, "data": PATIENT, "seed": seed_with(dataset, damaged, 2, step=0)}
+    alone = made(tmp_path / "alone", dataset, batch_size=1, **settings)
+    rest = made(tmp_path / "rest", dataset, batch_size=2, micro_batch_size=1, **settings)
+    train(alone)
+    train(rest)
+    (wanted,), (found,) = read_metrics(alone.metrics), read_metrics(rest.metrics)
+    assert (wanted["read_share"], found["read_share"]) == (1, 0.5)
+    for name in ("loss", "loss_video", "loss_audio", "gradient_norm", "gradient_norm_video"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-5)
+    assert found["seats_by_time"] == wanted["seats_by_time"]
 
 
 def test_a_run_whose_time_is_up_saves_and_ends(tmp_path: Path) -> None:
