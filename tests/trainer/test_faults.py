@@ -1,6 +1,7 @@
 """What goes wrong while a run trains: numbers that are none, full disks, too little time."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -147,6 +148,44 @@ def test_a_disk_that_fills_up_costs_checkpoints_and_never_the_last_good_one(
     # With room again it goes on from there.
     assert ended(start(run.root, 2)) == [0, 0]
     assert checkpoint.latest(run) == 9
+
+
+def test_checkpoints_that_cannot_be_committed_stop_the_run_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    settings = {"checkpoint_every": 1, "background_checkpoints": False, "val_every": 100}
+    run = made(tmp_path / "run", dataset, allowed_checkpoint_failures=1, **settings)
+    write = storage.write_json
+
+    def full(path: Path, value: Any) -> None:
+        if path.name == checkpoint.FACTS:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, value)
+
+    monkeypatch.setattr(storage, "write_json", full)
+    with pytest.raises(RunError, match="could not be written any more"):
+        train(run)
+    assert len(read_metrics(run.metrics)) == 3  # Two failed; the step after them says so.
+    assert checkpoint.latest(run) is None
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    settings = {"keep_checkpoints": 1, "checkpoint_every": 1, "val_every": 100}
+    run = made(tmp_path / "run", dataset, steps=2, allowed_checkpoint_failures=0, **settings)
+
+    def busy(folder: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder))
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    assert train(run) == 2
+    assert checkpoint.latest(run) == 2
+    said = capsys.readouterr().err
+    assert "step-00000001: an old checkpoint that cannot be removed" in said
+    assert "not written" not in said
 
 
 def test_a_run_is_trained_by_one_command_at_a_time(
