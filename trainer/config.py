@@ -67,6 +67,7 @@ NOT_NEGATIVE = (
     "val_samples",
     "allowed_checkpoint_failures",
 )
+DECAYS = ("beta1", "beta2", "ema_decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +192,10 @@ class TrainConfig:
         for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1) or none, not {self.ema_decay}")
+        for name in DECAYS:
+            decay = getattr(self, name)
+            if decay is not None and not 0 <= decay < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {decay}")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
 

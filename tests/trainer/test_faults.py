@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from avdata import storage
+import torch
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.pipeline.shards.index import (
@@ -28,6 +29,7 @@ from avdata.trainer import checkpoint, lock
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.parallel import ParallelConfig
+from avdata.trainer.group import joined
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.train import train
 from tests.trainer.data.loaders import a_loader, flip
@@ -296,3 +298,11 @@ def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
     folder = checkpoint.folder_of(run.checkpoints, 2)
     assert {one.name for one in folder.iterdir()} == {*facts["files"], checkpoint.FACTS}
     shutil.rmtree(folder)
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UsageError, match="no GPU of its own"), joined("cuda"):
+        pass
+
+
