@@ -75,7 +75,7 @@ def run_loop(loop: Loop[Batch], first: int, stop: Stop) -> int:
         pace = throughput.Pace(took, waited, loop.saver.stalled(), taken.seats.real, *work)
         line = _line(loop, step, taken, pace)
         last = reached == config.steps
-        if not taken.flags["stop"]:
+        if last or not taken.flags["stop"]:
             line |= loop.task.measured(
                 reached,
                 validate=last or reached % config.val_every == 0,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_steps_that_were_not_applied_have_no_part_in_the_losses(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     run = prepare(tmp_path / "run", dataset.root, QUICK)
-    skipped = {"loss": None, "loss_video": None, "loss_audio": 2.0, "skipped": True}
+    skipped: dict[str, Any] = {"loss": None, "loss_video": None, "loss_audio": 2.0, "skipped": True}
     applied = [{"loss": 2.0 * k, "loss_video": k, "loss_audio": k} for k in range(1, 21)]
     with run.metrics.open("w") as file:
         for number, line in enumerate([skipped, *applied, skipped]):

@@ -5,17 +5,19 @@ import errno
 import itertools
 import json
 import os
+import runpy
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from avdata import storage
-import torch
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.shards.dataset import Dataset, open_dataset
 from avdata.pipeline.shards.index import (
@@ -27,9 +29,9 @@ from avdata.pipeline.shards.index import (
 )
 from avdata.trainer import checkpoint, lock
 from avdata.trainer.data.config import DataConfig, ReadConfig
+from avdata.trainer.group import joined
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.parallel import ParallelConfig
-from avdata.trainer.group import joined
 from avdata.trainer.run import Run, prepare
 from avdata.trainer.train import train
 from tests.trainer.data.loaders import a_loader, flip
@@ -63,7 +65,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
 
 
 def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
-    return prepare(root, dataset.root, dataclasses.replace(TRAIN, val_samples=0, **changes))
+    return prepare(root, dataset.root, dataclasses.replace(TRAIN, **{"val_samples": 0, **changes}))
 
 
 def seed_with(dataset: Dataset, key: str, size: int, step: int) -> int:
@@ -260,11 +262,36 @@ def test_a_batch_of_which_a_part_cannot_be_read_is_the_batch_of_the_rest(tmp_pat
 
 def test_a_run_whose_time_is_up_saves_and_ends(tmp_path: Path) -> None:
     dataset = write_shards(tmp_path / "shards")
-    run = made(tmp_path / "run", dataset, stop_after_minutes=1e-9, checkpoint_every=100)
+    often = {"checkpoint_every": 100, "val_every": 1, "val_samples": 1}
+    run = made(tmp_path / "run", dataset, stop_after_minutes=1e-9, steps=2, **often)
     assert train(run) == 1
     assert checkpoint.latest(run) == 1
-    run = made(run.root, dataset, stop_after_minutes=None, steps=3, checkpoint_every=100)
-    assert train(run) == 3
+    # No one trains the last step again: it is validated, however little time there is.
+    assert train(run) == 2
+    assert ["val_loss_video" in line for line in read_metrics(run.metrics)] == [False, True]
+    run = made(run.root, dataset, stop_after_minutes=None, steps=4, **often)
+    assert train(run) == 4
+
+
+@pytest.mark.parametrize(("restarts", "code"), [("0", 1), ("3", None)])
+def test_a_process_that_was_stopped_says_so_and_is_no_success_unless_it_would_be_restarted(
+    restarts: str,
+    code: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, stop_after_minutes=1e-9)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
+    monkeypatch.setattr(sys, "argv", ["avdata.trainer", str(run.root)])
+    found = None
+    try:
+        runpy.run_module("avdata.trainer", run_name="__main__")
+    except SystemExit as ended_with:
+        found = ended_with.code
+    assert found == code
+    assert "stopped at step 1; the same command goes on" in capsys.readouterr().err
 
 
 def test_joint_model_and_twin_can_be_compared_line_by_line(tmp_path: Path) -> None:
@@ -287,6 +314,14 @@ def test_joint_model_and_twin_can_be_compared_line_by_line(tmp_path: Path) -> No
     assert all(a[2:4] != b[2:4] for a, b in zip(told["joint"], told["other seed"], strict=True))
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UsageError, match="no GPU of its own"), joined("cuda"):
+        pass
+
+
 def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
     dataset = write_shards(tmp_path / "shards")
     run = made(tmp_path / "run", dataset, steps=2)
@@ -298,11 +333,3 @@ def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
     folder = checkpoint.folder_of(run.checkpoints, 2)
     assert {one.name for one in folder.iterdir()} == {*facts["files"], checkpoint.FACTS}
     shutil.rmtree(folder)
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(UsageError, match="no GPU of its own"), joined("cuda"):
-        pass
-
-
