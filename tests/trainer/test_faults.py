@@ -202,17 +202,20 @@ def test_a_run_is_trained_by_one_command_at_a_time(
     run = made(root, dataset, steps=10**6, **often)
     wait_for_checkpoint(run, 2)
     os.kill(first[0].pid or 0, signal.SIGSTOP)
-    written = root / "checkpoints" / "step-00999999.tmp"
-    written.mkdir()
-    last = (checkpoint.latest(run) or 0) + 4
-    run = made(root, dataset, steps=last, **often)
-    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
-    with pytest.raises(UsageError, match=rf"another process \(pid {first[0].pid} on .*trains it"):
-        train(run)
-    assert written.exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(time, "sleep", lambda _seconds: killed(first))
-    assert train(run) == last
+    try:
+        written = root / "checkpoints" / "step-00999999.tmp"
+        written.mkdir()
+        last = (checkpoint.latest(run) or 0) + 4
+        run = made(root, dataset, steps=last, **often)
+        monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
+        with pytest.raises(UsageError, match=rf"process \(pid {first[0].pid} on .*trains it"):
+            train(run)
+        assert written.exists()
+        monkeypatch.undo()
+        monkeypatch.setattr(time, "sleep", lambda _seconds: killed(first))
+        assert train(run) == last
+    finally:
+        killed(first)
     assert [line["step"] for line in read_metrics(run.metrics)] == list(range(1, last + 1))
 
 
