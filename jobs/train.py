@@ -50,16 +50,19 @@ def train(root: Path, shards: Path, config: TrainConfig, start: Start = Start())
 
 
 def progress_of(run: Run) -> dict[str, float | int | str | None]:
-    """Where a run stands: the losses at its first and its last step, each a mean over a tenth."""
+    """Where a run stands: the losses it began and ended with, each a mean over a tenth of the steps
+    that were applied.
+    """
     lines = read_metrics(run.metrics)
     if not lines:
         return {"step": 0}
-    tenth = max(1, len(lines) // 10)
+    applied = [line for line in lines if not line.get("skipped")]
+    tenth = max(1, len(applied) // 10)
     out: dict[str, float | int | str | None] = {"mode": run.config.mode, "step": lines[-1]["step"]}
     for name in ("loss_video", "loss_audio"):
-        if lines[-1][name] is not None:
-            out[f"{name}_first"] = sum(line[name] for line in lines[:tenth]) / tenth
-            out[f"{name}_last"] = sum(line[name] for line in lines[-tenth:]) / tenth
+        if applied and applied[-1][name] is not None:
+            out[f"{name}_first"] = sum(line[name] for line in applied[:tenth]) / tenth
+            out[f"{name}_last"] = sum(line[name] for line in applied[-tenth:]) / tenth
     measured = [line for line in lines if "val_loss_video" in line]
     for name in ("val_loss_video", "val_loss_audio"):
         if measured and name in measured[-1]:

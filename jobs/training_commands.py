@@ -76,7 +76,8 @@ def train(
         return
     if prepare_only:
         run = prepare(out, shards, resolved)
-        result.line(f"prepared: torchrun --nproc-per-node N -m avdata.trainer {run.root}")
+        start_with = "torchrun --nproc-per-node N --shutdown-timeout 600 -m avdata.trainer"
+        result.line(f"prepared: {start_with} {run.root}")
         result.end({"run": str(run.root)})
         return
     start = Start(processes, restarts, ray, least, address)

@@ -67,6 +67,7 @@ NOT_NEGATIVE = (
     "val_samples",
     "allowed_checkpoint_failures",
 )
+DECAYS = ("beta1", "beta2", "ema_decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,8 @@ class TrainConfig:
     not_finite: Literal["stop", "skip"] = "stop"
     """What to do about a batch whose loss or gradient is not finite. It is never applied."""
     most_skipped: int = 3
-    """Of skip: so many in a row, and one more stops the run."""
+    """Of skip, or of batches of which nothing could be read: so many steps in a row that are not
+    applied, and one more stops the run."""
 
     val_every: int = 100
     val_samples: int = 64
@@ -193,8 +195,10 @@ class TrainConfig:
         for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1) or none, not {self.ema_decay}")
+        for name in DECAYS:
+            decay = getattr(self, name)
+            if decay is not None and not 0 <= decay < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {decay}")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout must be in [0, 1], not {self.caption_dropout}")
 

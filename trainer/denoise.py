@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, SupportsFloat, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,16 +78,12 @@ class Denoising:
         losses = self.losses(model, batch, t)
         real = batch.share > 0
         at, heard_at = each_time(t)
-        sums = {
-            "video": losses.video.detach(),
-            "video by time": _binned(losses.errors[0], at, real),
-        }
+        sums = {"video": _binned(losses.errors[0], at, real)}
         broken = ~losses.errors[0].detach().isfinite()
-        if losses.audio is not None and losses.errors[1] is not None:
-            sums["audio"] = losses.audio.detach()
-            sums["audio by time"] = _binned(losses.errors[1], heard_at, real)
+        if losses.errors[1] is not None:
+            sums["audio"] = _binned(losses.errors[1], heard_at, real)
             broken |= ~losses.errors[1].detach().isfinite()
-        return Outcome(losses.total, sums, batch.share.sum(), broken)
+        return Outcome(losses.total, sums, real.sum(), broken)
 
     def losses(self, model: nn.Module, batch: Batch, t: Float[Tensor, "b *two"]) -> Losses:
         """Under the run's precision."""
@@ -96,18 +92,13 @@ class Denoising:
             return flow_loss(model, batch.video, batch.audio, t, batch.share, weights)
 
     def line(self, sums: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-        """Losses of both modalities, and of each bin of times."""
-        out: dict[str, Any] = {"loss_video": _number(sums["video"]), "loss_audio": None}
-        if "audio" in sums:
-            out["loss_audio"] = _number(sums["audio"])
-        for name in ("video", "audio"):
-            if f"{name} by time" in sums:
-                total, count = sums[f"{name} by time"]
-                out[f"loss_{name}_by_time"] = [
-                    _number(s / c) if c else None for s, c in zip(total, count, strict=True)
-                ]
+        """Losses of both modalities, and of each bin of times, over what could be read."""
+        out: dict[str, Any] = {"loss_video": None, "loss_audio": None}
+        for name, (total, count) in sums.items():
+            out[f"loss_{name}"] = _mean(total.sum(), count.sum())
+            out[f"loss_{name}_by_time"] = [_mean(*one) for one in zip(total, count, strict=True)]
         out["reader"] = self.loader.metrics()
-        out["seats_by_time"] = [int(c) for c in sums["video by time"][1]]
+        out["seats_by_time"] = [int(c) for c in sums["video"][1]]
         return out
 
     def work(self, batch: Batch) -> tuple[int, int]:
@@ -152,7 +143,6 @@ def _cut(value: object, chosen: slice) -> object:
     return None if value is None else value[chosen]
 
 
-def _number(value: SupportsFloat) -> float | None:
-    """None where JSON has no word for it."""
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _mean(total: float, count: float) -> float | None:
+    """None of nothing, and where JSON has no word for it."""
+    return float(total / count) if count and math.isfinite(total) else None

@@ -54,6 +54,7 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Group]:
     here = usable(device)
     if here.type == "cuda":
         here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        _require_there(here)
         torch.cuda.set_device(here)
     if dist.is_initialized():
         yield Group(dist.get_rank(), dist.get_world_size(), here)
@@ -66,6 +67,15 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Group]:
         yield Group(dist.get_rank(), dist.get_world_size(), here)
     finally:
         dist.destroy_process_group()
+
+
+def _require_there(device: torch.device) -> None:
+    count = torch.cuda.device_count()
+    if device.index >= count:
+        raise UsageError(
+            f"process {device.index + 1} of this machine has no GPU of its own, of {count}; start "
+            f"{count} at most, or give --set device=cpu"
+        )
 
 
 def _store() -> dist.Store | None:

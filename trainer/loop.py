@@ -16,7 +16,7 @@ from avdata.trainer.optimizer import set_rate
 from avdata.trainer.saver import Saver
 from avdata.trainer.step import Learner, Taken, take_step
 from avdata.trainer.stop import Stop
-from avdata.trainer.task import Batch, Seats, Task
+from avdata.trainer.task import Batch, Task
 
 NAMED = 8
 """So many clips in a message."""
@@ -55,7 +55,8 @@ class Loop(Generic[Batch]):
 def run_loop(loop: Loop[Batch], first: int, stop: Stop) -> int:
     """From `first` steps on to the last one, or until told to stop; answers the step reached.
 
-    RunError where a loss is not finite or checkpoints cannot be written, as configured.
+    RunError where a loss is not finite, steps find nothing that can be read or checkpoints cannot
+    be written, as configured.
     """
     config, reached, skipped = loop.config, first, 0
     for step, batch, waited in _timed(loop.task.batches(first, config.steps), first):
@@ -64,22 +65,17 @@ def run_loop(loop: Loop[Batch], first: int, stop: Stop) -> int:
         flags = {"stop": stop.asked(), "unsaved": loop.saver.gave_up}
         taken = take_step(loop.learner, loop.task, step, batch, flags)
         took = time.monotonic() - began
-        seats = loop.task.seats(step)
-        if taken.weight == 0:
-            raise RunError(
-                f"{loop.name}: step {step + 1}: none of its samples could be read; "
-                "quarantine.jsonl in the run's folder says why"
-            )
         skipped = 0 if taken.applied else skipped + 1
-        if skipped > (config.most_skipped if config.not_finite == "skip" else 0):
-            raise RunError(_not_finite(loop.name, step, taken, seats))
+        may_skip = config.not_finite == "skip" or taken.read_share == 0
+        if skipped > (config.most_skipped if may_skip else 0):
+            raise RunError(_not_applied(loop.name, step, taken))
         reached = step + 1
         # Only who reports needs to count operations.
         work = loop.task.work(batch) if loop.learner.group.rank == 0 else (0, 0)
-        pace = throughput.Pace(took, waited, loop.saver.stalled(), seats.real, *work)
-        line = _line(loop, step, taken, seats, pace)
+        pace = throughput.Pace(took, waited, loop.saver.stalled(), taken.seats.real, *work)
+        line = _line(loop, step, taken, pace)
         last = reached == config.steps
-        if not taken.flags["stop"]:
+        if last or not taken.flags["stop"]:
             line |= loop.task.measured(
                 reached,
                 validate=last or reached % config.val_every == 0,
@@ -100,15 +96,17 @@ def run_loop(loop: Loop[Batch], first: int, stop: Stop) -> int:
 
 
 def _line(
-    loop: Loop[Batch], step: int, taken: Taken[Batch], seats: Seats, pace: throughput.Pace
+    loop: Loop[Batch], step: int, taken: Taken[Batch], pace: throughput.Pace
 ) -> dict[str, Any]:
     """The same on every process but for the times."""
+    seats = taken.seats
     group, optimizer = loop.learner.group, loop.learner.optimizer
     line: dict[str, Any] = {
         "step": step + 1,
         "epoch": seats.epoch,
         "loss": taken.loss if taken.applied else None,
         **loop.task.line(taken.sums),
+        "read_share": taken.read_share,
         "gradient_norm": taken.norms["all"] if taken.applied else None,
         "learning_rate": max(options["lr"] for options in optimizer.param_groups),
         **throughput.line(pace, group.world, group.device, loop.config.peak_tflops),
@@ -116,22 +114,27 @@ def _line(
         "draws_digest": storage.digest_json(taken.draws[: len(seats.keys)]),
     }
     if not taken.applied:
-        return line | {"skipped": True, "broken_clips": _broken(taken, seats)}
+        return line | {"skipped": True, "broken_clips": _broken(taken)}
     return line | {f"gradient_norm_{n}": one for n, one in taken.norms.items() if n != "all"}
 
 
-def _broken(taken: Taken[Batch], seats: Seats) -> list[str]:
+def _broken(taken: Taken[Batch]) -> list[str]:
     """Clips whose own loss is not finite; none where it is the gradient alone."""
+    seats = taken.seats
     return [seats.keys[seat] for seat in taken.broken if seat < len(seats.keys)]
 
 
-def _not_finite(name: str, step: int, taken: Taken[Batch], seats: Seats) -> str:
-    broken = _broken(taken, seats)
+def _not_applied(name: str, step: int, taken: Taken[Batch]) -> str:
+    if taken.read_share == 0:
+        return (
+            f"{name}: step {step + 1}: none of its samples could be read, and the steps before it "
+            "were not applied either; quarantine.jsonl in the run's folder says why, most_skipped "
+            "is how many such steps in a row may pass"
+        )
+    broken, every = _broken(taken), taken.seats.keys
     shown = ", ".join(broken[:NAMED])
     more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-    whose = (
-        f"of clips {shown}{more}" if broken else f"of the batch of {', '.join(seats.keys[:NAMED])}"
-    )
+    whose = f"of clips {shown}{more}" if broken else f"of the batch of {', '.join(every[:NAMED])}"
     return (
         f"{name}: step {step + 1} has loss {taken.loss} and gradient norm {taken.norms['all']}, "
         f"{whose}; it was not applied. Give the command with --set not_finite=skip, or train into "

@@ -66,6 +66,14 @@ def by_tower(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return towers
 
 
+def divide_gradients(towers: Mapping[str, list[nn.Parameter]], by: float) -> None:
+    """In place."""
+    for parameters in towers.values():
+        for one in parameters:
+            if one.grad is not None:
+                one.grad.div_(by)
+
+
 def gradient_norms(towers: Mapping[str, list[nn.Parameter]]) -> dict[str, Tensor]:
     """Of each tower, over all processes; the same on every one of them."""
     norms = {}

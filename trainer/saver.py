@@ -102,19 +102,18 @@ class Saver:
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
+        first = self._group.rank == 0
         try:
             pending.future.result()
-            self._failures = 0
-        except CheckpointException as error:
+            if first:
+                self._commit(pending)
+        except (CheckpointException, OSError) as error:
             self._failures += 1
             self._drop(pending, error)
             return
-        if self._group.rank == 0:
-            try:
-                self._commit(pending)
-            except OSError as error:
-                self._failures += 1
-                self._drop(pending, error)
+        self._failures = 0
+        if first:
+            self._prune()
 
     def stalled(self) -> float:
         """Seconds that training has waited since this was last asked."""
@@ -133,9 +132,18 @@ class Saver:
         _sync(temporary)
         temporary.rename(final)
         _sync(self._root)
+
+    def _prune(self) -> None:
+        """Old ones that cannot be removed are told; the new one is whole."""
         for old in sorted(saved_steps(self._root))[: -self._config.keep]:
             leaving = folder_of(self._root, old)
-            shutil.rmtree(leaving.rename(leaving.with_name(leaving.name + ".tmp")))
+            try:
+                shutil.rmtree(leaving.rename(self._temporary(old)))
+            except OSError as error:
+                sys.stderr.write(
+                    f"avdata: {leaving}: an old checkpoint that cannot be removed ({error}); "
+                    "training goes on\n"
+                )
 
     def _drop(self, pending: Pending, error: BaseException) -> None:
         if self._group.rank:

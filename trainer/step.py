@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from avdata.trainer.ema import Ema
 from avdata.trainer.group import Group
-from avdata.trainer.optimizer import by_tower, gradient_norms
+from avdata.trainer.optimizer import by_tower, divide_gradients, gradient_norms
 from avdata.trainer.parallel import accumulating
-from avdata.trainer.task import Batch, Task
+from avdata.trainer.task import Batch, Seats, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,12 @@ class Learner:
 class Taken(Generic[Batch]):
     """The same on every process."""
 
+    seats: Seats
     applied: bool
     """False: weights, optimizer and averages are as they were."""
+    read_share: float
+    """Of the batch's samples; loss and gradients are means over those that could be read."""
     loss: float
-    weight: float
-    """Share of the batch that counts; 0 where none of its samples could be read."""
     norms: dict[str, float]
     """Of the gradients, by tower; `all` before clipping."""
     sums: Mapping[str, NDArray[np.float64]]
@@ -55,25 +56,29 @@ def take_step(
     """Forward and backward over the parts of this process's `batch`, one message, one update."""
     group = learner.group
     parts = task.parts(batch)
-    total, weight, sums, broken = _gradients(learner, task, parts)
-    towers = by_tower(learner.model)
-    norms = gradient_norms(towers)
-    norm = torch.stack(list(norms.values())).norm()
+    total, read, sums, broken = _gradients(learner, task, parts)
     draws = torch.tensor(task.draws(batch), dtype=torch.float64)
     told = group.summed(
         {
             **{f"sum {name}": one for name, one in sums.items()},
             "total": total,
-            "weight": weight,
+            "read": read,
             "broken": _placed(broken, group),
             "draws": _placed(draws, group),
             "flags": torch.tensor([float(one) for one in flags.values()]),
         }
     )
-    found = torch.stack([norm, *norms.values()]).double().tolist()
+    seats, towers = task.seats(step), by_tower(learner.model)
+    read_share = float(told["read"]) / seats.real
     loss = float(told["total"])
+    if 0 < read_share < 1:  # The shares are those of a batch of which nothing was left out.
+        loss /= read_share
+        divide_gradients(towers, read_share)
+    norms = gradient_norms(towers)
+    norm = torch.stack(list(norms.values())).norm()
+    found = torch.stack([norm, *norms.values()]).double().tolist()
     finite = bool(np.isfinite([loss, *found]).all()) and not told["broken"].any()
-    applied = finite and bool(told["weight"] > 0)
+    applied = finite and read_share > 0
     if applied:
         for parameters in towers.values():
             nn.utils.clip_grads_with_norm_(parameters, learner.clip_norm, norm)
@@ -82,9 +87,10 @@ def take_step(
             learner.ema.update(step)
     learner.optimizer.zero_grad()
     return Taken(
+        seats=seats,
         applied=applied,
+        read_share=read_share,
         loss=loss,
-        weight=float(told["weight"]),
         norms=dict(zip(["all", *norms], found, strict=True)),
         sums={n.removeprefix("sum "): one for n, one in told.items() if n.startswith("sum ")},
         broken=[int(seat) for seat in told["broken"].nonzero()[0]],
@@ -99,7 +105,7 @@ def _gradients(
     parts: Sequence[Batch],
 ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
     """Summed over the parts, of this process alone; the gradients are those of all."""
-    total, weight = torch.zeros(2, dtype=torch.float64, device=learner.group.device)
+    total, read = torch.zeros(2, dtype=torch.float64, device=learner.group.device)
     sums: dict[str, Tensor] = {}
     broken = []
     for number, part in enumerate(parts):
@@ -108,11 +114,11 @@ def _gradients(
             # The mean over processes is taken; the shares make it a sum.
             (outcome.total * learner.group.world).backward()
         total = total + outcome.total.detach()
-        weight = weight + outcome.weight
+        read = read + outcome.read
         for name, one in outcome.sums.items():
             sums[name] = sums[name] + one.double() if name in sums else one.double()
         broken.append(outcome.broken.double())
-    return total, weight, sums, torch.cat(broken)
+    return total, read, sums, torch.cat(broken)
 
 
 def _placed(seats: Tensor, group: Group) -> Tensor:

@@ -19,8 +19,8 @@ class Outcome:
     """What is minimised: each seat's loss by its share of the global batch, summed."""
     sums: dict[str, Tensor]
     """Anything else that adds up over seats and processes; the same names and shapes always."""
-    weight: Tensor
-    """The seats' shares, summed: 1 over a global batch of which nothing was left out."""
+    read: Tensor
+    """How many seats count: those that are no repeats and could be read."""
     broken: Tensor
     """(b,), True for seats whose loss is not finite."""
 

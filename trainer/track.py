@@ -94,15 +94,21 @@ def _wandb(
     file = root / "wandb.json"
     if not file.exists():
         storage.write_json(file, {"id": secrets.token_hex(8)})
-    run = wandb.init(
-        project=config.project,
-        name=root.resolve().name,
-        id=storage.read_json(file)["id"],
-        resume="allow",
-        dir=str(root),
-        config=dict(settings),
-        settings=wandb.Settings(console="off"),  # What is printed is for whoever started the run.
-    )
+    try:
+        run = wandb.init(
+            project=config.project,
+            name=root.resolve().name,
+            id=storage.read_json(file)["id"],
+            resume="allow",
+            dir=str(root),
+            config=dict(settings),
+            settings=wandb.Settings(console="off"),  # Prints are for whoever started the run.
+        )
+    except wandb.Error as error:
+        raise UsageError(
+            f"track.wandb: {error}; log in with `wandb login`, or set WANDB_MODE=offline, and give "
+            "the same command"
+        ) from error
     try:
         yield lambda line: run.log(dict(numbers(line)), step=line["step"])
     finally:

@@ -21,6 +21,7 @@ from avdata.trainer.denoise import Denoising
 from avdata.trainer.ema import Ema
 from avdata.trainer.group import Group, joined
 from avdata.trainer.loader import Loader, open_loader
+from avdata.trainer.lock import alone
 from avdata.trainer.loop import Loop, LoopConfig, run_loop
 from avdata.trainer.measure import Measures
 from avdata.trainer.metrics import MetricsFile
@@ -51,6 +52,7 @@ def train(run: Run) -> int:
     with (
         joined(config.device) as group,
         listening(config.stop_after_minutes) as stop,
+        alone(run.root, group, stop),
         _determined(config),
         _unalarmed(),
     ):
@@ -191,7 +193,7 @@ def _reporting(run: Run, group: Group, first: int) -> Iterator[Callable[[dict[st
 
 def _shown(line: dict[str, Any]) -> str:
     if line["loss"] is None:
-        return "not finite: not applied"
+        return "not finite: not applied" if line["read_share"] else "nothing could be read"
     parts = [f"loss: video {line['loss_video']:.3f}"]
     if line["loss_audio"] is not None:
         parts.append(f"audio {line['loss_audio']:.3f}")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from avdata.config import load, to_plain
 from avdata.errors import UsageError
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
-from avdata.jobs.train import Start, train
+from avdata.jobs.train import Start, progress_of, train
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.metrics import read_metrics
@@ -67,6 +68,23 @@ def test_ray_train_trains_the_same_run(dataset: Dataset, tmp_path: Path) -> None
     prepare(tmp_path / "here", dataset.root, config)
     trained(tmp_path / "here", 2)
     assert lines(tmp_path / "ray", EXACT) == lines(tmp_path / "here", EXACT)
+
+
+def test_steps_that_were_not_applied_have_no_part_in_the_losses(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = prepare(tmp_path / "run", dataset.root, QUICK)
+    skipped: dict[str, Any] = {"loss": None, "loss_video": None, "loss_audio": 2.0, "skipped": True}
+    applied = [{"loss": 2.0 * k, "loss_video": k, "loss_audio": k} for k in range(1, 21)]
+    with run.metrics.open("w") as file:
+        for number, line in enumerate([skipped, *applied, skipped]):
+            file.write(json.dumps({"step": number + 1, **line}) + "\n")
+    found = progress_of(run)
+    assert found["step"] == 22
+    for name in ("loss_video", "loss_audio"):
+        assert (found[f"{name}_first"], found[f"{name}_last"]) == (1.5, 19.5)
+    run.metrics.write_text(json.dumps({"step": 1, **skipped}) + "\n")
+    assert progress_of(run) == {"mode": "t2av", "step": 1}
 
 
 def test_options_that_mean_nothing_together_are_refused() -> None:

@@ -3,23 +3,30 @@
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def start(root: Path, world: int = 1, file_limit: int | None = None) -> list[BaseProcess]:
-    """So many processes train the prepared run; no file that they write may exceed the limit."""
+def start(
+    root: Path, world: int = 1, file_limit: int | None = None, dies_after: int | None = None
+) -> list[BaseProcess]:
+    """So many processes train the prepared run; no file that they write may exceed the limit, and
+    the first one is killed once it has reported that step.
+    """
     CONTEXT.set_forkserver_preload(["avdata.trainer.train"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started: list[BaseProcess] = []
     for rank in range(world):
-        one = CONTEXT.Process(target=_work, args=(root, rank, world, port, file_limit))
+        one = CONTEXT.Process(target=_work, args=(root, rank, world, port, file_limit, dies_after))
         one.start()
         started.append(one)
     return started
@@ -46,15 +53,26 @@ def trained(root: Path, world: int = 1) -> None:
     assert codes == [0] * world, (root / "stderr-0.txt").read_text()
 
 
-def _work(root: Path, rank: int, world: int, port: int, file_limit: int | None) -> None:
+def _work(
+    root: Path, rank: int, world: int, port: int, file_limit: int | None, dies_after: int | None
+) -> None:
     import torch
 
     from avdata.errors import AvdataError
+    from avdata.trainer.metrics import MetricsFile
     from avdata.trainer.run import open_run
     from avdata.trainer.train import train
 
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    add = MetricsFile.add
+
+    def add_and_die(file: MetricsFile, line: dict[str, Any]) -> None:
+        add(file, line)
+        if line["step"] == dies_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    mock.patch.object(MetricsFile, "add", add_and_die).start()
     torch.set_num_threads(1)
     os.environ |= {
         "OMP_NUM_THREADS": "1",

@@ -126,10 +126,10 @@ def test_a_killed_run_goes_on_to_the_bit(
     parallel: ParallelConfig, dataset: Dataset, runs: Runs, tmp_path: Path
 ) -> None:
     run = prepare(tmp_path / "run", dataset.root, dataclasses.replace(TRAIN, parallel=parallel))
-    processes = start(run.root, 2)
-    wait_for_checkpoint(run, 4)
+    processes = start(run.root, 2, dies_after=5)
+    processes[0].join()
     killed(processes)
-    assert checkpoint.latest(run) in (4, 6, 8)
+    assert checkpoint.latest(run) in (2, 4)  # The newer one may not have been written yet.
     trained(run.root, 2)
     assert_same_to_the_bit(run, runs.of(parallel, 2), tmp_path)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from avdata.trainer.config import TrainConfig
 from avdata.trainer.ema import Ema
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.optimizer import Rates, adamw, set_rate
@@ -38,6 +39,12 @@ def test_every_parameter_is_in_one_group_and_only_matrices_decay() -> None:
                 assert parameter.ndim < 2 or name.endswith("scale_shift_table"), name
     assert sorted(seen) == sorted(names.values())
     assert {bool(group["weight_decay"]) for group in optimizer.param_groups} == {True, False}
+
+
+@pytest.mark.parametrize("settings", [{"beta1": 1.5}, {"beta2": 1.0}, {"beta1": -0.1}])
+def test_moments_that_would_never_settle_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(settings))} must be in \[0, 1\)"):
+        TrainConfig(**settings)
 
 
 def test_without_gradients_to_speak_of_only_matrices_shrink() -> None:

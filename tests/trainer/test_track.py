@@ -18,7 +18,7 @@ from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer.metrics import read_metrics
 from avdata.trainer.run import Run, prepare
-from avdata.trainer.track import TrackConfig, numbers, require_installed
+from avdata.trainer.track import TrackConfig, numbers, require_installed, tracked
 from avdata.trainer.train import train
 from tests.trainer.shards import write_shards
 from tests.trainer.test_exact import TRAIN as EXACT
@@ -92,6 +92,23 @@ def history(file: Path) -> Iterator[dict[str, Any]]:
                     ".".join(item.nested_key) or item.key: json.loads(item.value_json)
                     for item in record.history.item
                 }
+
+
+def test_a_refusal_of_wandb_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+
+    def refused(**_settings: Any) -> None:
+        raise wandb.errors.UsageError("No API key configured")
+
+    monkeypatch.setattr(wandb, "init", refused)
+    said = r"track\.wandb: No API key configured; log in with"
+    with (
+        pytest.raises(UsageError, match=said),
+        tracked(TrackConfig(wandb=True), tmp_path, 0, {}),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
