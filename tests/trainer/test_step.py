@@ -47,7 +47,8 @@ class Mean:
 
     def loss(self, model: nn.Module, batch: Tensor) -> Outcome:
         each = model(batch)
-        return Outcome(each.mean(), {}, torch.ones(()), ~each.detach().isfinite())
+        read = torch.tensor(float(len(batch)))
+        return Outcome(each.mean(), {}, read, ~each.detach().isfinite())
 
     def line(self, _sums: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
         return {}
