@@ -20,8 +20,8 @@ from jaxtyping import Float, Int64
 from numpy import ndarray
 
 from avdata.pipeline.measure.chance import believed, p_values, within
+from avdata.pipeline.measure.frame_motion import FrameMotion, Frames
 from avdata.pipeline.measure.lockstep import Lockstep, lockstep
-from avdata.pipeline.measure.motion import FrameMotion, Frames
 from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.record import ContactEvent
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
-from avdata.pipeline.measure.motion import FrameMotion, Frames
+from avdata.pipeline.measure.frame_motion import FrameMotion, Frames
 
 REACH_SECONDS = 0.15
 """Before and after an onset: the stroke itself, and what picture and sound may be apart."""

@@ -16,9 +16,10 @@ from avdata import storage
 from avdata.errors import MediaError
 from avdata.pipeline.measure.audio import Heard, listened
 from avdata.pipeline.measure.events import heard_and_seen
+from avdata.pipeline.measure.frame_motion import still
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.looks import Looker
-from avdata.pipeline.measure.motion import FlowMeter, motion, still
+from avdata.pipeline.measure.motion import FlowMeter, motion
 from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
 from avdata.pipeline.measure.technical import (
     FrameExposure,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from avdata.pipeline.measure.contact import contacts
+from avdata.pipeline.measure.frame_motion import FrameMotion
 from avdata.pipeline.measure.lockstep import lockstep
-from avdata.pipeline.measure.motion import FrameMotion
 from avdata.pipeline.measure.source import IngestConfig, measure_source
 from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.record import Clip

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from avdata.pipeline.measure.motion import FlowMeter, FrameMotion, motion, motion_label
+from avdata.pipeline.measure.frame_motion import FrameMotion
+from avdata.pipeline.measure.motion import FlowMeter, motion, motion_label
 from tests.pipeline.media import (
     Image,
     picture,
