@@ -1,8 +1,8 @@
 """`avdata semantics`: what CLIP and CLAP make of the kept clips of a manifest.
 
-Pictures and sounds are embedded once by workers and kept beside the manifest. Scores of captions,
-tags, groups of clips that mean the same and hints of provenance are made of them in this process,
-again with every run.
+Pictures and sounds are embedded once by workers, texts once by this process, and kept beside the
+manifest. Scores of captions, tags, groups of clips that mean the same and hints of provenance are
+made of them in this process, again with every run.
 """
 
 import sys

@@ -25,8 +25,8 @@ from avdata.pipeline.semantics import (
     mismatches,
     nearest,
 )
+from avdata.pipeline.text_embeddings import TextEmbeddings
 
-TEXTS = 256
 BLOCK = 65_536
 """Clips whose chances are in memory at once."""
 
@@ -62,7 +62,8 @@ def meaning(
     count, medium = len(clips), store.medium
     places, media = store.read([clip.clip_id for clip in clips])
     names = wanted.classes.names
-    classes = _texts(model, [TEMPLATES[medium].format(name) for name in names])
+    kept = TextEmbeddings(store.root, medium, model.spec)
+    classes = kept.embedded([TEMPLATES[medium].format(name) for name in names], model)
     found = Meaning(
         [None] * count,
         [None] * count,
@@ -147,7 +148,8 @@ def _score(
     if not captioned:
         return
     rows = list(captioned)
-    texts, mine = _texts(model, list(captioned.values())), found.media[rows]
+    kept = TextEmbeddings(store.root, store.medium, model.spec)
+    texts, mine = kept.embedded(list(captioned.values()), model), found.media[rows]
     own = [found.places[row] for row in rows]
     if guard:
         require_own(store.root, store.medium, mine, texts, [clips[k] for k in own])
@@ -164,15 +166,3 @@ def _group(found: Meaning, clips: list[Clip], threshold: float) -> None:
             name = min(clips[k].clip_id for k in group)
             for k in group:
                 found.group[k] = name
-
-
-def _texts(model: ImageText | AudioText, texts: list[str]) -> Float32[ndarray, "n d"]:
-    """Each different text once."""
-    different = list(dict.fromkeys(texts))
-    parts = [
-        model.texts(different[first : first + TEXTS]).cpu().numpy()
-        for first in range(0, len(different), TEXTS)
-    ]
-    at = {text: k for k, text in enumerate(different)}
-    found: Float32[ndarray, "n d"] = np.concatenate(parts)[[at[text] for text in texts]]
-    return found

@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avdata.encoders.clap import Clap
-from avdata.encoders.clip import OpenClip
+from avdata import storage
+from avdata.encoders.clap import Clap, OpenClap
+from avdata.encoders.clip import OpenClip, OpenedClip
 from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
 from avdata.jobs.caption import caption
@@ -83,6 +86,51 @@ def test_clips_are_embedded_once_scored_and_tagged(
     semantics(films.root, config, INLINE)
     assert set(files(films)) == set(before)
     assert films.clips_file.read_bytes() == bytes_before
+
+
+def test_only_texts_that_no_run_has_embedded_are_asked_for(
+    films: Manifest, config: SemanticsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for model in (OpenedClip, OpenClap):
+        monkeypatch.setattr(model, "texts", _noted(model.texts, asked))
+    semantics(films.root, config, INLINE)
+    clips = films.clips("keep")
+    said = {x for one in clips if one.captions for x in (one.captions.video, one.captions.audio)}
+    assert said <= set(asked)
+    assert len(asked) == 2 * len(load_classes().names) + len(said)
+    before, bytes_before = films.clips_file.read_bytes(), files(films)
+    asked.clear()
+    semantics(films.root, config, INLINE)
+    assert asked == []
+    assert (films.clips_file.read_bytes(), files(films)) == (before, bytes_before)
+    # A run that was killed in between goes on with what lacks.
+    texts = sorted((films.root / "embeddings").glob("*-text-*/*.parquet"))
+    lost = pq.read_table(texts[0])["text_digest"].to_pylist()
+    texts[0].unlink()
+    semantics(films.root, config, INLINE)
+    assert [storage.digest_bytes(one.encode()) for one in asked] == lost
+    assert films.clips_file.read_bytes() == before
+    assert set(files(films)) == set(bytes_before)
+    first = [CaptionRow(one.clip_id, one.captions) for one in clips]
+    new = [dataclasses.replace(first[0], captions=Captions("x", "y", "m", "0")), *first[1:]]
+    for rows, expected in ((new, ["x", "y"]), (first, [])):
+        asked.clear()
+        films.write_captions(rows)
+        films.reassemble()
+        semantics(films.root, config, INLINE)
+        assert asked == expected
+    assert films.clips_file.read_bytes() == before
+
+
+def _noted(
+    texts: Callable[[Any, list[str]], torch.Tensor], asked: list[str]
+) -> Callable[[Any, list[str]], torch.Tensor]:
+    def noted(model: object, some: list[str]) -> torch.Tensor:
+        asked.extend(some)
+        return texts(model, some)
+
+    return noted
 
 
 def test_picture_and_sound_are_compared_through_the_classes_that_both_have(
