@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from avdata.encoders.device import usable
+from avdata.encoders.device import usable, within_memory
 from avdata.errors import UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
 from avdata.jobs.embed import embed
@@ -26,6 +26,10 @@ from avdata.pipeline.provenance import hints, tells
 from avdata.pipeline.record import Clip, Semantics
 from avdata.pipeline.selection import require_meaningful
 from avdata.pipeline.semantics import MEDIA, Medium
+
+SMALLER = (
+    "set text_batch_size to less than {}, or device=cpu; clips and texts that are embedded stay so"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,15 @@ def _way(medium: str) -> str:
 def _meaning(store: Embeddings, clips: list[Clip], config: SemanticsConfig, device: str) -> Meaning:
     model = config.model(store.medium)
     assert model is not None
-    wanted = Wanted(config.classes(store.medium), config.tags, config.alike, config.guard)
-    return meaning(store, model.open(usable(device)), clips, wanted)
+    wanted = Wanted(
+        config.classes(store.medium),
+        config.tags,
+        config.alike,
+        config.guard,
+        config.text_batch_size,
+    )
+    with within_memory(SMALLER.format(config.text_batch_size)):
+        return meaning(store, model.open(usable(device)), clips, wanted)
 
 
 def _rows(

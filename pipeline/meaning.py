@@ -39,6 +39,7 @@ class Wanted:
     tags: int
     alike: float | None
     guard: bool
+    texts_at_once: int
 
 
 @dataclass
@@ -62,8 +63,11 @@ def meaning(
     count, medium = len(clips), store.medium
     places, media = store.read([clip.clip_id for clip in clips])
     names = wanted.classes.names
-    kept = TextEmbeddings(store.root, medium, model.spec)
-    classes = kept.embedded([TEMPLATES[medium].format(name) for name in names], model)
+    named = [TEMPLATES[medium].format(name) for name in names]
+    said = {row: text for row, k in enumerate(places) if (text := _said(clips[k], medium))}
+    texts = TextEmbeddings.of(store.root, medium, model.spec)
+    texts.add([*named, *said.values()], model, wanted.texts_at_once)
+    classes = texts.read(named)[1]
     found = Meaning(
         [None] * count,
         [None] * count,
@@ -73,7 +77,13 @@ def meaning(
         dict(zip(names, classes, strict=True)),
         model.scale,
     )
-    _score(found, store, model, clips, wanted.guard)
+    if said:
+        rows, own = list(said), [clips[places[row]] for row in said]
+        captions = texts.read(list(said.values()))[1]
+        if wanted.guard:
+            require_own(store.root, medium, media[rows], captions, own)
+        for row, score in zip(rows, cosines(media[rows], captions), strict=True):
+            found.score[places[row]] = round(float(score), 6)
     tags = nearest(media, classes, names, wanted.tags)
     for k, mine in zip(places, tags, strict=True):
         found.tags[k] = mine
@@ -136,25 +146,9 @@ def _role(medium: Medium) -> str:
     return "video" if medium == "picture" else "audio"
 
 
-def _score(
-    found: Meaning,
-    store: Embeddings,
-    model: ImageText | AudioText,
-    clips: list[Clip],
-    guard: bool,
-) -> None:
-    said = [getattr(clips[k].captions, _role(store.medium), None) for k in found.places]
-    captioned = {row: text for row, text in enumerate(said) if text}
-    if not captioned:
-        return
-    rows = list(captioned)
-    kept = TextEmbeddings(store.root, store.medium, model.spec)
-    texts, mine = kept.embedded(list(captioned.values()), model), found.media[rows]
-    own = [found.places[row] for row in rows]
-    if guard:
-        require_own(store.root, store.medium, mine, texts, [clips[k] for k in own])
-    for k, score in zip(own, cosines(mine, texts), strict=True):
-        found.score[k] = round(float(score), 6)
+def _said(clip: Clip, medium: Medium) -> str | None:
+    said: str | None = getattr(clip.captions, _role(medium), None)
+    return said
 
 
 def _group(found: Meaning, clips: list[Clip], threshold: float) -> None:

@@ -10,6 +10,7 @@ all of them gives the same numbers as the one that made them.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32
@@ -25,49 +26,67 @@ from avdata.progress import progress
 VERSION = 1
 """Raise when the same text gives another embedding; all are then made again."""
 TEXTS = 256
-"""The model is given so many at once, and so many are in a file."""
+"""So many are in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextEmbeddings:
-    """Those that one model made."""
+    """Those of one medium and one fingerprint."""
 
     root: Path
     medium: Medium
-    spec: EmbeddingSpec
+    fingerprint: str
+    width: int
+
+    @classmethod
+    def of(cls, root: Path, medium: Medium, spec: EmbeddingSpec) -> "TextEmbeddings":
+        """Those that one model makes."""
+        return cls(root, medium, storage.digest_json([VERSION, spec.digest]), spec.width)
 
     @property
     def folder(self) -> Path:
         """Where they are."""
-        fingerprint = storage.digest_json([VERSION, self.spec.digest])
-        return self.root / "embeddings" / f"{self.medium}-text-{fingerprint}"
+        return self.root / "embeddings" / f"{self.medium}-text-{self.fingerprint}"
 
     @property
     def schema(self) -> pa.Schema:
         """Of each file."""
-        embedding = pa.list_(pa.float16(), self.spec.width)
+        embedding = pa.list_(pa.float16(), self.width)
         return pa.schema([("text_digest", pa.string()), ("embedding", embedding)])
 
-    def embedded(self, texts: list[str], model: ImageText | AudioText) -> Float32[ndarray, "n d"]:
-        """Of unit norm, a row a text; the model is asked for what is not there, and that kept."""
-        digests = [storage.digest_bytes(text.encode()) for text in texts]
+    def add(self, texts: list[str], model: ImageText | AudioText, at_once: int) -> None:
+        """Asks the model for what is not there, `at_once` texts a call, and commits it."""
         known = set(self._table()["text_digest"].to_pylist())
-        new = {one: text for one, text in zip(digests, texts, strict=True) if one not in known}
-        if new:
-            self._add(list(new), list(new.values()), model)
-        table = self._table().combine_chunks()
-        at = pc.index_in(pa.array(digests, pa.string()), value_set=table["text_digest"])
-        return unit_rows(table["embedding"].combine_chunks().take(at), self.spec.width)
-
-    def _add(self, digests: list[str], texts: list[str], model: ImageText | AudioText) -> None:
-        with progress(f"embed texts for {self.medium}", len(texts)) as advance:
-            for first in range(0, len(texts), TEXTS):
+        new = {one: text for text in texts if (one := _digest(text)) not in known}
+        if not new:
+            return
+        digests, given = list(new), list(new.values())
+        with progress(f"embed texts for {self.medium}", len(new)) as advance:
+            for first in range(0, len(new), TEXTS):
                 own = digests[first : first + TEXTS]
-                found = model.texts(texts[first : first + TEXTS]).cpu().numpy()
-                columns = [pa.array(own, pa.string()), column_of(found)]
+                rows = _rows(given[first : first + TEXTS], model, at_once)
+                columns = [pa.array(own, pa.string()), column_of(rows)]
                 table = pa.Table.from_arrays(columns, schema=self.schema)
                 write_table(table, self.folder / f"{storage.digest_json(own)}.parquet")
                 advance(by=len(own))
 
+    def read(self, texts: list[str]) -> tuple[list[int], Float32[ndarray, "n d"]]:
+        """Which of these texts have an embedding, as places in the list, and those of unit norm."""
+        table = self._table().combine_chunks()
+        wanted = pa.array([_digest(text) for text in texts], pa.string())
+        at = pc.index_in(wanted, value_set=table["text_digest"])
+        places = [k for k, valid in enumerate(at.is_valid().to_pylist()) if valid]
+        column = table["embedding"].combine_chunks().take(pc.drop_null(at))
+        return places, unit_rows(column, self.width)
+
     def _table(self) -> pa.Table:
         return read_tables(sorted(self.folder.glob("*.parquet")), self.schema)
+
+
+def _rows(texts: list[str], model: ImageText | AudioText, at_once: int) -> Float32[ndarray, "n d"]:
+    some = (texts[first : first + at_once] for first in range(0, len(texts), at_once))
+    return np.concatenate([model.texts(one).cpu().numpy() for one in some])
+
+
+def _digest(text: str) -> str:
+    return storage.digest_bytes(text.encode())

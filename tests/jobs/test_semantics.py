@@ -28,6 +28,7 @@ from avdata.pipeline.meaning import require_own
 from avdata.pipeline.record import Captions
 from avdata.pipeline.semantics import MEDIA, load_classes
 from avdata.pipeline.shards.decoders import DecodeLimits
+from avdata.pipeline.text_embeddings import TEXTS
 from tests.encoders.embedders import clap_model, open_clip_model
 from tests.jobs.films import run
 from tests.pipeline.clips import a_clip
@@ -242,6 +243,29 @@ def test_too_little_memory_of_the_device_names_what_to_set(
     small = dataclasses.replace(config, sound=None, batch_size=3)
     with pytest.raises(RunError, match=r"2\.00 GiB.*less than 3, fewer frames, or picture\.dtype"):
         semantics(films.root, small, INLINE)
+
+
+def test_too_little_memory_for_texts_names_what_to_set_and_keeps_what_is_made(
+    films: Manifest, config: SemanticsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, given = 50, list[int]()
+    ask = OpenedClip.texts
+
+    def full(self: OpenedClip, texts: list[str]) -> torch.Tensor:
+        given.append(len(texts))
+        if sum(given) > TEXTS + at_once:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return ask(self, texts)
+
+    monkeypatch.setattr(OpenedClip, "texts", full)
+    one = dataclasses.replace(config, sound=None, text_batch_size=at_once)
+    with pytest.raises(
+        RunError, match=r"2\.00 GiB.*text_batch_size to less than 50, or device=cpu"
+    ):
+        semantics(films.root, one, INLINE)
+    assert max(given) == at_once
+    (kept,) = (films.root / "embeddings").glob("picture-text-*/*.parquet")
+    assert pq.read_metadata(kept).num_rows == TEXTS
 
 
 def test_scores_go_with_the_captions_they_are_of(films: Manifest, config: SemanticsConfig) -> None:
