@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from avdata import config as configuration
 from avdata.encoders.device import usable, within_memory
 from avdata.errors import UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
@@ -20,6 +21,7 @@ from avdata.jobs.semantics_config import SemanticsConfig
 from avdata.pipeline.best import with_best
 from avdata.pipeline.coupling import coupling
 from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.guard import keep_asked
 from avdata.pipeline.manifest import Manifest, SemanticsRow
 from avdata.pipeline.meaning import Meaning, Wanted, audio_visual, meaning
 from avdata.pipeline.provenance import hints, tells
@@ -70,6 +72,8 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     found = {one: _meaning(store, clips, config, device) for one, store in stores.items()}
     rows = _rows(clips, found, config)
     manifest.write_semantics(with_best(manifest.table(["clip_id", "source", "media"]), rows))
+    asked = {medium: (stores[medium], one.texts) for medium, one in found.items()}
+    keep_asked(root, configuration.to_plain(config), asked)
     manifest.reassemble()
     counts: dict[Medium, int] = {medium: len(one.places) for medium, one in found.items()}
     if not any(counts.values()):

@@ -3,26 +3,22 @@ tags, groups of clips that mean the same. Captions that do not belong to their c
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
 from avdata.encoders.embedder import AudioText, ImageText
-from avdata.errors import RunError
 from avdata.pipeline.alike import alike
-from avdata.pipeline.captions import template_captions
 from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.guard import require_own, said_of
 from avdata.pipeline.record import Clip
 from avdata.pipeline.semantics import (
     TEMPLATES,
     Classes,
-    Medium,
     agreement,
     chances,
     cosines,
-    mismatches,
     nearest,
 )
 from avdata.pipeline.text_embeddings import TextEmbeddings
@@ -54,6 +50,8 @@ class Meaning:
     media: Float32[ndarray, "n d"]
     classes: dict[str, Float32[ndarray, " d"]]
     scale: float
+    texts: TextEmbeddings
+    """Where those of captions and classes are."""
 
 
 def meaning(
@@ -64,7 +62,7 @@ def meaning(
     places, media = store.read([clip.clip_id for clip in clips])
     names = wanted.classes.names
     named = [TEMPLATES[medium].format(name) for name in names]
-    said = {row: text for row, k in enumerate(places) if (text := _said(clips[k], medium))}
+    said = {row: text for row, k in enumerate(places) if (text := said_of(clips[k], medium))}
     texts = TextEmbeddings.of(store.root, medium, model.spec)
     texts.add([*named, *said.values()], model, wanted.texts_at_once)
     classes = texts.read(named)[1]
@@ -76,6 +74,7 @@ def meaning(
         media,
         dict(zip(names, classes, strict=True)),
         model.scale,
+        texts,
     )
     if said:
         rows, own = list(said), [clips[places[row]] for row in said]
@@ -112,43 +111,6 @@ def audio_visual(picture: Meaning, sound: Meaning) -> list[float | None]:
         for k, score in zip(places, scores, strict=True):
             found[k] = round(float(score), 6)
     return found
-
-
-def require_own(
-    root: Path,
-    medium: Medium,
-    media: Float32[ndarray, "n d"],
-    texts: Float32[ndarray, "n d"],
-    clips: list[Clip],
-) -> None:
-    """RunError when captions belong to other clips; row k of both is of clip k.
-
-    Templates say what many clips have in common, and are not tested.
-    """
-    role = _role(medium)
-    said = [getattr(clip.captions, role) for clip in clips]
-    templates = [getattr(template_captions(clip), role) for clip in clips]
-    own = [k for k in range(len(clips)) if said[k] != templates[k]]
-    captions = [said[k] for k in own]
-    sources = [clips[k].source.digest for k in own]
-    found = mismatches(media[own], texts[own], captions, sources)
-    if found:
-        first = found[0]
-        a, b = (clips[own[k]].clip_id for k in (first.first, first.last))
-        raise RunError(
-            f"{root}: {role} captions do not belong to their clips in {len(found)} blocks, the "
-            f"first from clip {a} to {b}: {first.why}; remove captions/ and caption again, or set "
-            "guard=false if the model is too weak to tell"
-        )
-
-
-def _role(medium: Medium) -> str:
-    return "video" if medium == "picture" else "audio"
-
-
-def _said(clip: Clip, medium: Medium) -> str | None:
-    said: str | None = getattr(clip.captions, _role(medium), None)
-    return said
 
 
 def _group(found: Meaning, clips: list[Clip], threshold: float) -> None:
