@@ -27,7 +27,7 @@ from avdata.pipeline.shards.index import (
     tar_path,
     write_index,
 )
-from avdata.trainer import checkpoint, lock
+from avdata.trainer import checkpoint, lock, stop
 from avdata.trainer.data.config import DataConfig, ReadConfig
 from avdata.trainer.group import joined
 from avdata.trainer.metrics import read_metrics
@@ -276,25 +276,46 @@ def test_a_run_whose_time_is_up_saves_and_ends(tmp_path: Path) -> None:
     assert train(run) == 4
 
 
-@pytest.mark.parametrize(("restarts", "code"), [("0", 1), ("3", None)])
-def test_a_process_that_was_stopped_says_so_and_is_no_success_unless_it_would_be_restarted(
-    restarts: str,
-    code: int | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_process_whose_time_is_up_says_so_and_trains_no_further_where_it_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = write_shards(tmp_path / "shards")
-    run = made(tmp_path / "run", dataset, stop_after_minutes=1e-9)
+    run = made(tmp_path / "run", dataset, steps=2, stop_after_minutes=1e-9)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    assert exit_code_of_a_process(run, monkeypatch) == 1
+    assert "stopped at step 1; the same command goes on" in capsys.readouterr().err
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert exit_code_of_a_process(run, monkeypatch) == 1
+    assert checkpoint.latest(run) == 1
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")  # Of the same command, given again.
+    assert exit_code_of_a_process(run, monkeypatch) is None
+    assert checkpoint.latest(run) == 2
+
+
+@pytest.mark.parametrize(("restarts", "code"), [("0", 1), ("3", None)])
+def test_a_process_that_was_told_to_stop_goes_on_where_torchrun_starts_it_again(
+    restarts: str, code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torchrun itself tells it so, as when a node joins."""
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, steps=2, stop_after_minutes=60)
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
+    with monkeypatch.context() as told:
+        told.setattr(stop.Stop, "asked", lambda _self: True)
+        assert exit_code_of_a_process(run, monkeypatch) == code
+    assert checkpoint.latest(run) == 1
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert exit_code_of_a_process(run, monkeypatch) is None
+    assert checkpoint.latest(run) == 2
+
+
+def exit_code_of_a_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> str | int | None:
     monkeypatch.setattr(sys, "argv", ["avdata.trainer", str(run.root)])
-    found = None
     try:
         runpy.run_module("avdata.trainer", run_name="__main__")
     except SystemExit as ended_with:
-        found = ended_with.code
-    assert found == code
-    assert "stopped at step 1; the same command goes on" in capsys.readouterr().err
+        return ended_with.code
+    return None
 
 
 def test_joint_model_and_twin_can_be_compared_line_by_line(tmp_path: Path) -> None:
