@@ -1,6 +1,7 @@
 """`--dry-run`: what a run will do and take, before anything is written or trained."""
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -96,6 +97,8 @@ def forecast(shards: Path, config: TrainConfig, processes: int) -> Forecast:
     Pretrained towers are looked at, not read.
     """
     _require_possible(config, processes)
+    if (warning := config.warning()) is not None:
+        sys.stderr.write(f"avdata: {warning}\n")
     loader = open_loader(shards, config, Group(0, processes, torch.device("cpu")))
     dataset = loader.source.dataset
     model = meta_model(config.model, dataset.specs, dataset.clip, config.mode)
