@@ -174,6 +174,19 @@ def test_checkpoints_that_cannot_be_committed_stop_the_run_in_the_end(
     assert checkpoint.latest(run) is None
 
 
+def test_a_last_checkpoint_that_cannot_be_committed_is_an_error_of_every_process(
+    tmp_path: Path,
+) -> None:
+    dataset = write_shards(tmp_path / "shards")
+    run = made(tmp_path / "run", dataset, steps=2, val_every=100)
+    run.checkpoints.mkdir()
+    (run.checkpoints / "step-00000002").write_text("of somebody else")
+    assert ended(start(run.root, 2)) == [1, 1]
+    for rank in range(2):
+        said = (run.root / f"stderr-{rank}.txt").read_text()
+        assert "step-00000002: could not be written; make room" in said
+
+
 def test_an_old_checkpoint_that_cannot_be_removed_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
