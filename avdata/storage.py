@@ -69,6 +69,7 @@ def reaching(where: Path | UPath) -> Iterator[None]:
     except (AvdataError, FileNotFoundError):
         raise
     except Exception as error:
+        # The clients' errors have no common root, and there are none to name without avdata[s3].
         if not is_remote(where) or not _of_s3(error):
             raise
         said = " ".join(str(error).split())[:300]

@@ -22,6 +22,7 @@ import sys
 import venv
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 PEERS = {
@@ -75,7 +76,7 @@ def _environment(folder: Path, package: str) -> str:
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    command = [python, "-m", "pip", "install", "--quiet", "torch", "numpy", package]
+    command = [str(python), "-m", "pip", "install", "--quiet", "torch", "numpy", package]
     subprocess.run(command, check=True, env=ALONE, stderr=subprocess.DEVNULL)
     return str(python)
 
@@ -101,14 +102,15 @@ def _write(root: Path, video: tuple[int, ...], gib: float) -> None:
     keys = [f"{k:032x}" for k in range(count)]
     plans = []
     for number in range(8):
-        clips = [SimpleNamespace(clip_id=key) for key in keys[number::8]]
+        clips: list[Any] = [SimpleNamespace(clip_id=key) for key in keys[number::8]]
         name = f"{bucket}/train-{number:06d}"
         plans.append(ShardPlan(name, "train", bucket, shape, clips, str(number), "0"))
 
     def sample(key: str) -> EncodedSample:
-        arrays = [rng.standard_normal(s, np.float32) for s in (video, AUDIO, (9, 64), (9, 64))]
+        shapes = (video, AUDIO, (9, 64), (9, 64))
+        picture, sound, seen, heard = (rng.standard_normal(one, np.float32) for one in shapes)
         meta = {"clip_id": key, "captions": {"video": "a", "audio": "b"}}
-        return EncodedSample(key, key, [], *arrays, meta=meta)
+        return EncodedSample(key, key, [], picture, sound, seen, heard, meta)
 
     for plan in plans:
         write_shard(root, plan, (sample(clip.clip_id) for clip in plan.clips))
@@ -118,7 +120,7 @@ def _write(root: Path, video: tuple[int, ...], gib: float) -> None:
 
 def _run(python: str, *words: object) -> str:
     script = Path(__file__).parent / "loader_peers.py"
-    command = [python, script, *map(str, words)]
+    command = [python, str(script), *map(str, words)]
     environment = ALONE | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with subprocess.Popen(
         command,

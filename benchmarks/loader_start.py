@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,8 @@ def _generate(root: Path, count: int) -> None:
     texts = TextSpec("t", "0", width=4096, max_tokens=512), TextSpec("t", "0", 1024, 64)
     specs = asdict(Specs(VideoSpec("v", "0"), AudioSpec("a", "0"), *texts))
     clip = asdict(ClipShape())
-    shards, left = [], count
+    shards: list[dict[str, Any]] = []
+    left = count
     while left > 0:
         number = len(shards)
         bucket = BUCKETS[number * len(BUCKETS) * SHARD // count]

@@ -107,6 +107,7 @@ class OpenMultimodalLM:
         try:
             answers = self._answers([question for question, _ in some])
         except BaseException as error:
+            # Other threads wait for these answers: whatever ends this one is theirs, too.
             for _, future in some:
                 future.set_exception(error)
             raise

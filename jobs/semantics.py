@@ -1,8 +1,8 @@
 """`avdata semantics`: what CLIP and CLAP make of the kept clips of a manifest.
 
-Pictures and sounds are embedded once by workers and kept beside the manifest. Scores of captions,
-tags, groups of clips that mean the same and hints of provenance are made of them in this process,
-again with every run.
+Pictures and sounds are embedded once by workers, texts once by this process, and kept beside the
+manifest. Scores of captions, tags, groups of clips that mean the same and hints of provenance are
+made of them in this process, again with every run.
 """
 
 import sys
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from avdata.encoders.device import usable
+from avdata import config as configuration
+from avdata.encoders.device import usable, within_memory
 from avdata.errors import UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
 from avdata.jobs.embed import embed
@@ -20,12 +21,17 @@ from avdata.jobs.semantics_config import SemanticsConfig
 from avdata.pipeline.best import with_best
 from avdata.pipeline.coupling import coupling
 from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.guard import keep_asked
 from avdata.pipeline.manifest import Manifest, SemanticsRow
 from avdata.pipeline.meaning import Meaning, Wanted, audio_visual, meaning
 from avdata.pipeline.provenance import hints, tells
 from avdata.pipeline.record import Clip, Semantics
 from avdata.pipeline.selection import require_meaningful
 from avdata.pipeline.semantics import MEDIA, Medium
+
+SMALLER = (
+    "set text_batch_size to less than {}, or device=cpu; clips and texts that are embedded stay so"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     found = {one: _meaning(store, clips, config, device) for one, store in stores.items()}
     rows = _rows(clips, found, config)
     manifest.write_semantics(with_best(manifest.table(["clip_id", "source", "media"]), rows))
+    asked = {medium: (stores[medium], one.texts) for medium, one in found.items()}
+    keep_asked(root, configuration.to_plain(config), asked)
     manifest.reassemble()
     counts: dict[Medium, int] = {medium: len(one.places) for medium, one in found.items()}
     if not any(counts.values()):
@@ -96,8 +104,15 @@ def _way(medium: str) -> str:
 def _meaning(store: Embeddings, clips: list[Clip], config: SemanticsConfig, device: str) -> Meaning:
     model = config.model(store.medium)
     assert model is not None
-    wanted = Wanted(config.classes(store.medium), config.tags, config.alike, config.guard)
-    return meaning(store, model.open(usable(device)), clips, wanted)
+    wanted = Wanted(
+        config.classes(store.medium),
+        config.tags,
+        config.alike,
+        config.guard,
+        config.text_batch_size,
+    )
+    with within_memory(SMALLER.format(config.text_batch_size)):
+        return meaning(store, model.open(usable(device)), clips, wanted)
 
 
 def _rows(

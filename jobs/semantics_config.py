@@ -10,6 +10,7 @@ from avdata.encoders.device import kind
 from avdata.pipeline.embeddings import Embeddings
 from avdata.pipeline.semantics import Classes, Medium, load_classes
 from avdata.pipeline.shards.decoders import DecodeLimits
+from avdata.pipeline.text_embeddings import TEXTS
 
 VERSION = 1
 """Raise when the same clip gives another embedding; all are then made again."""
@@ -36,6 +37,8 @@ class SemanticsConfig:
     device: str = "auto"
     batch_size: int | None = None
     """Clips whose frames are embedded at once; None is 1 on a CPU, 8 on a GPU."""
+    text_batch_size: int = TEXTS
+    """Captions and names of classes embedded at once."""
     threads: int = 2
     """Clips that each worker decodes at once, in child processes."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -47,7 +50,7 @@ class SemanticsConfig:
     max_copies_gib: float = 16.0
 
     def __post_init__(self) -> None:
-        for name in ("tags", "frames", "threads"):
+        for name in ("tags", "frames", "threads", "text_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.batch_size is not None and self.batch_size < 1:

@@ -8,12 +8,14 @@ from avdata.encoders.device import usable
 from avdata.errors import RunError, UsageError
 from avdata.jobs.encode import EncodeConfig
 from avdata.pipeline.check import check_manifest
+from avdata.pipeline.guard import ask_again
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.shards.dataset import open_dataset
 from avdata.pipeline.shards.facts import said
 from avdata.pipeline.shards.identity import check_identity
 from avdata.pipeline.shards.rebuild import rebuild_indices
 from avdata.pipeline.shards.verify import verify_shards
+from avdata.pipeline.sources.copies import LocalCopies
 from avdata.progress import progress
 
 
@@ -58,17 +60,22 @@ def _again(path: Path, count: int) -> dict[str, int]:
     dataset.specs.require(config.encoders.specs(), f"{path}, encoders to compare it with")
     device = usable("cpu" if config.device == "cpu" else "auto")  # This may be another machine.
     encoders = config.encoders.open(device)
-    found = check_identity(dataset, encoders, config.fit, count)
+    # What could be fetched to be encoded can be fetched again.
+    copies = LocalCopies(config.max_copies_gib)
+    found = check_identity(dataset, encoders, config.fit, count, copies)
     _refuse(path, [f"{one.shard} {one.key}: {one.what}" for one in found.problems])
     return {"encoded again": found.num_encoded, "without source": found.num_without_source}
 
 
 def _manifest(path: Path) -> dict[str, int]:
     manifest = Manifest(path)
-    _refuse(path, check_manifest(manifest))
+    guarded = ask_again(manifest)
+    compared, strangers = (None, []) if guarded is None else guarded
+    _refuse(path, check_manifest(manifest) + strangers)
     return {
         "clips": len(manifest.table()),
         "quarantined": len(manifest.quarantined()),
+        **({} if compared is None else {"captions compared with clips": compared}),
         "problems": 0,
     }
 

@@ -52,8 +52,7 @@ class Embeddings:
         failed: dict[str, str],
     ) -> None:
         """Commits a batch: embeddings of `clip_ids`, and reasons of clips that have none."""
-        flat = pa.array(embeddings.astype(np.float16).ravel(), pa.float16())
-        column = pa.FixedSizeListArray.from_arrays(flat, self.width)
+        column = column_of(embeddings)
         empty = pa.nulls(len(failed), column.type)
         columns = [
             pa.array([*clip_ids, *failed], pa.string()),
@@ -87,13 +86,24 @@ class Embeddings:
         at = pc.index_in(pa.array(clip_ids, pa.string()), value_set=table["clip_id"])
         places = [k for k, valid in enumerate(at.is_valid().to_pylist()) if valid]
         column = table["embedding"].combine_chunks().take(pc.drop_null(at))
-        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        found = flat.reshape(len(places), self.width)
-        found /= np.linalg.norm(found, axis=1, keepdims=True).clip(1e-6)  # Of rounding.
-        return places, found
+        return places, unit_rows(column, self.width)
 
     def _table(self) -> pa.Table:
         return read_tables(sorted(self.folder.glob("*.parquet")), self.schema)
+
+
+def column_of(embeddings: Float32[ndarray, "n d"]) -> pa.FixedSizeListArray:
+    """As float16."""
+    flat = pa.array(embeddings.astype(np.float16).ravel(), pa.float16())
+    return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+
+
+def unit_rows(column: pa.FixedSizeListArray, width: int) -> Float32[ndarray, "n d"]:
+    """What `column_of` made, of unit norm."""
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    found: Float32[ndarray, "n d"] = flat.reshape(len(column), width)
+    found /= np.linalg.norm(found, axis=1, keepdims=True).clip(1e-6)  # Of rounding.
+    return found
 
 
 def _failed(table: pa.Table) -> pa.ChunkedArray:

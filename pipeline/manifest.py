@@ -7,6 +7,7 @@
     DIR/ingest.json               the settings again, and versions, for people
     DIR/captions.parquet          captions by clip_id, when there are any
     DIR/semantics.parquet         what embeddings say by clip_id, when there are any
+    DIR/semantics.json            what made that, and of which embeddings
     DIR/policy.yaml               the policy in force
     DIR/clips.parquet             THE manifest: every clip with its captions, status and reasons
     DIR/quarantine.parquet        every name that gave none

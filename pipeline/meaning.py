@@ -3,30 +3,26 @@ tags, groups of clips that mean the same. Captions that do not belong to their c
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
 from avdata.encoders.embedder import AudioText, ImageText
-from avdata.errors import RunError
 from avdata.pipeline.alike import alike
-from avdata.pipeline.captions import template_captions
 from avdata.pipeline.embeddings import Embeddings
+from avdata.pipeline.guard import require_own, said_of
 from avdata.pipeline.record import Clip
 from avdata.pipeline.semantics import (
     TEMPLATES,
     Classes,
-    Medium,
     agreement,
     chances,
     cosines,
-    mismatches,
     nearest,
 )
+from avdata.pipeline.text_embeddings import TextEmbeddings
 
-TEXTS = 256
 BLOCK = 65_536
 """Clips whose chances are in memory at once."""
 
@@ -39,6 +35,7 @@ class Wanted:
     tags: int
     alike: float | None
     guard: bool
+    texts_at_once: int
 
 
 @dataclass
@@ -53,6 +50,8 @@ class Meaning:
     media: Float32[ndarray, "n d"]
     classes: dict[str, Float32[ndarray, " d"]]
     scale: float
+    texts: TextEmbeddings
+    """Where those of captions and classes are."""
 
 
 def meaning(
@@ -62,7 +61,11 @@ def meaning(
     count, medium = len(clips), store.medium
     places, media = store.read([clip.clip_id for clip in clips])
     names = wanted.classes.names
-    classes = _texts(model, [TEMPLATES[medium].format(name) for name in names])
+    named = [TEMPLATES[medium].format(name) for name in names]
+    said = {row: text for row, k in enumerate(places) if (text := said_of(clips[k], medium))}
+    texts = TextEmbeddings.of(store.root, medium, model.spec)
+    texts.add([*named, *said.values()], model, wanted.texts_at_once)
+    classes = texts.read(named)[1]
     found = Meaning(
         [None] * count,
         [None] * count,
@@ -71,8 +74,15 @@ def meaning(
         media,
         dict(zip(names, classes, strict=True)),
         model.scale,
+        texts,
     )
-    _score(found, store, model, clips, wanted.guard)
+    if said:
+        rows, own = list(said), [clips[places[row]] for row in said]
+        captions = texts.read(list(said.values()))[1]
+        if wanted.guard:
+            require_own(store.root, medium, media[rows], captions, own)
+        for row, score in zip(rows, cosines(media[rows], captions), strict=True):
+            found.score[places[row]] = round(float(score), 6)
     tags = nearest(media, classes, names, wanted.tags)
     for k, mine in zip(places, tags, strict=True):
         found.tags[k] = mine
@@ -103,58 +113,6 @@ def audio_visual(picture: Meaning, sound: Meaning) -> list[float | None]:
     return found
 
 
-def require_own(
-    root: Path,
-    medium: Medium,
-    media: Float32[ndarray, "n d"],
-    texts: Float32[ndarray, "n d"],
-    clips: list[Clip],
-) -> None:
-    """RunError when captions belong to other clips; row k of both is of clip k.
-
-    Templates say what many clips have in common, and are not tested.
-    """
-    role = _role(medium)
-    said = [getattr(clip.captions, role) for clip in clips]
-    templates = [getattr(template_captions(clip), role) for clip in clips]
-    own = [k for k in range(len(clips)) if said[k] != templates[k]]
-    captions = [said[k] for k in own]
-    sources = [clips[k].source.digest for k in own]
-    found = mismatches(media[own], texts[own], captions, sources)
-    if found:
-        first = found[0]
-        a, b = (clips[own[k]].clip_id for k in (first.first, first.last))
-        raise RunError(
-            f"{root}: {role} captions do not belong to their clips in {len(found)} blocks, the "
-            f"first from clip {a} to {b}: {first.why}; remove captions/ and caption again, or set "
-            "guard=false if the model is too weak to tell"
-        )
-
-
-def _role(medium: Medium) -> str:
-    return "video" if medium == "picture" else "audio"
-
-
-def _score(
-    found: Meaning,
-    store: Embeddings,
-    model: ImageText | AudioText,
-    clips: list[Clip],
-    guard: bool,
-) -> None:
-    said = [getattr(clips[k].captions, _role(store.medium), None) for k in found.places]
-    captioned = {row: text for row, text in enumerate(said) if text}
-    if not captioned:
-        return
-    rows = list(captioned)
-    texts, mine = _texts(model, list(captioned.values())), found.media[rows]
-    own = [found.places[row] for row in rows]
-    if guard:
-        require_own(store.root, store.medium, mine, texts, [clips[k] for k in own])
-    for k, score in zip(own, cosines(mine, texts), strict=True):
-        found.score[k] = round(float(score), 6)
-
-
 def _group(found: Meaning, clips: list[Clip], threshold: float) -> None:
     members: dict[int, list[int]] = {}
     for row, one in enumerate(alike(found.media, threshold).tolist()):
@@ -164,15 +122,3 @@ def _group(found: Meaning, clips: list[Clip], threshold: float) -> None:
             name = min(clips[k].clip_id for k in group)
             for k in group:
                 found.group[k] = name
-
-
-def _texts(model: ImageText | AudioText, texts: list[str]) -> Float32[ndarray, "n d"]:
-    """Each different text once."""
-    different = list(dict.fromkeys(texts))
-    parts = [
-        model.texts(different[first : first + TEXTS]).cpu().numpy()
-        for first in range(0, len(different), TEXTS)
-    ]
-    at = {text: k for k, text in enumerate(different)}
-    found: Float32[ndarray, "n d"] = np.concatenate(parts)[[at[text] for text in texts]]
-    return found

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("encoders", "pipeline", "trainer", "jobs")
 SHARED = {path.stem for path in (ROOT / "avdata").glob("*.py")}
 FORBIDDEN = {"encoders": {"ray"}, "pipeline": {"ray"}, "trainer": {"ray"}, "jobs": set[str]()}
-LONGEST_FILE, LONGEST_FUNCTION = 350, 60
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_LINE = 350, 60, 120
 
 
 def sources(*folders: str) -> list[Path]:
@@ -99,6 +99,13 @@ def test_files_and_functions_are_short() -> None:
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 assert length <= LONGEST_FUNCTION, f"{path}: {node.name} has {length} lines"
+
+
+def test_lines_of_documents_are_short() -> None:
+    """A row of a table is one line, however long."""
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            assert line.startswith("|") or len(line) <= LONGEST_LINE, f"{path}:{number}"
 
 
 def test_nothing_is_left_to_do_in_comments() -> None:

@@ -67,6 +67,10 @@ NOT_NEGATIVE = (
     "val_samples",
     "allowed_checkpoint_failures",
 )
+FROM_SCRATCH = 3e-4
+"""A learning rate for small models from random weights."""
+FINE_TUNING = 1e-5
+"""The paper's, for pretrained towers (arXiv 2512.02457)."""
 DECAYS = ("beta1", "beta2", "ema_decay")
 
 
@@ -112,7 +116,7 @@ class TrainConfig:
     its share of the batch."""
     data: DataConfig = field(default_factory=DataConfig)
 
-    learning_rate: float = 3e-4
+    learning_rate: float = FROM_SCRATCH
     """At its peak."""
     learning_rate_pretrained: float | None = None
     """Of the parts that were loaded as `init` says; None is `learning_rate`."""
@@ -228,3 +232,17 @@ class TrainConfig:
                 "trained = new freezes towers that no one has trained; give init.video"
                 + (" and init.audio" if joint else "")
             )
+
+    def warning(self) -> str | None:
+        """Of a rate by default that would undo what pretrained towers have learned."""
+        given = [name for name in ("video", "audio", "joint") if getattr(self.init, name)]
+        trained = given if self.trained == "all" else []
+        left = self.learning_rate == FROM_SCRATCH and self.learning_rate_pretrained is None
+        if not trained or not left:
+            return None
+        return (
+            f"{' and '.join(f'init.{name}' for name in trained)} would learn at learning_rate = "
+            f"{FROM_SCRATCH:g}, the default, which is for random weights and may undo what they "
+            f"know; give --set learning_rate_pretrained={FINE_TUNING:g}, the paper's rate, or "
+            f"={FROM_SCRATCH:g} if it is meant"
+        )

@@ -7,6 +7,7 @@ RUN/samples/                     what `avdata sample` made
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ def prepare(root: Path, shards: Path, config: TrainConfig) -> Run:
         _refuse_change(open_run(root), dataset, config)
     else:
         storage.require_ours(root, (), "run")
+        if (warning := config.warning()) is not None:  # A run that goes on cannot heed it.
+            sys.stderr.write(f"avdata: {root}: {warning}\n")
     storage.write_json(
         root / "run.json",
         {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException
@@ -71,7 +72,7 @@ class Saver:
     def save(self, step: int, state: dict[str, Any], facts: dict[str, Any], *, last: bool) -> None:
         """Begins to write what `state` holds now; where `last`, it is there when this returns.
 
-        RunError when the last one cannot be written.
+        RunError on all processes when the last one cannot be written.
         """
         began = time.monotonic()
         self.wait()
@@ -85,7 +86,7 @@ class Saver:
         self._pending = Pending(step, facts, future)
         if last or not self._config.background:
             self.wait()
-            if last and self._failures:
+            if last and self._failed_for_any():
                 raise RunError(
                     f"{folder_of(self._root, step)}: could not be written; make room and give the "
                     f"same command, which goes on from the checkpoint before"
@@ -114,6 +115,12 @@ class Saver:
         self._failures = 0
         if first:
             self._prune()
+
+    def _failed_for_any(self) -> bool:
+        """A commit that fails is known to the first process alone."""
+        told = torch.tensor(self._failures)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self._talk)
+        return bool(told)
 
     def stalled(self) -> float:
         """Seconds that training has waited since this was last asked."""

@@ -44,13 +44,17 @@ class Identity:
     problems: list[Problem]
 
 
-def check_identity(dataset: Dataset, encoders: Encoders, fit: Fit, count: int) -> Identity:
-    """For `count` samples, a draw that depends on nothing else; SpecMismatch for other encoders."""
+def check_identity(
+    dataset: Dataset, encoders: Encoders, fit: Fit, count: int, copies: LocalCopies
+) -> Identity:
+    """For `count` samples, a draw that depends on nothing else; SpecMismatch for other encoders.
+
+    `copies` are those of remote sources, and bound what is fetched.
+    """
     dataset.specs.require(encoders.specs, str(dataset.root))
     entries = {one.key: one for split in ("train", "val") for one in dataset.samples(split)}
     picked = [entries[key] for key in sorted(chosen(entries, count))]
     stored = [read_sample(dataset.root, entry) for entry in picked]
-    copies = LocalCopies(16.0)
     media = [_media(dataset, *both, fit, copies) for both in zip(picked, stored, strict=True)]
     again = [_encoded(*both, encoders) for both in zip(stored, media, strict=True)]
     problems = [

@@ -108,6 +108,19 @@ def test_your_own_torchrun_does(dataset: Dataset, whole: Run, tmp_path: Path) ->
     assert_same_to_the_bit(run, whole, tmp_path)
 
 
+def test_your_own_torchrun_fails_where_the_time_was_up(dataset: Dataset, tmp_path: Path) -> None:
+    """It starts the processes again as often as it may; none of them trains."""
+    late = dataclasses.replace(CONFIG, stop_after_minutes=1e-9)
+    run = prepare(tmp_path / "run", dataset.root, late)
+    options = ["--nproc-per-node", "2", "--max-restarts", "2", "-m", "avdata.trainer"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, str(run.root)]
+    for reached in (1, 2):
+        ended = subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.PIPE, text=True)
+        assert ended.returncode == 1
+        assert ended.stderr.count("the same command goes on") == 1
+        assert checkpoint.latest(run) == reached
+
+
 def test_your_own_torchrun_on_two_nodes_does(dataset: Dataset, whole: Run, tmp_path: Path) -> None:
     """Two of it on this machine, which find each other as those of two machines do."""
     run = prepare(tmp_path / "run", dataset.root, CONFIG)

@@ -3,32 +3,32 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avdata.encoders.clap import Clap
-from avdata.encoders.clip import OpenClip
+from avdata.encoders.clap import Clap, OpenClap
+from avdata.encoders.clip import OpenClip, OpenedClip
 from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.jobs.ask import ingested
 from avdata.jobs.caption import caption
 from avdata.jobs.engine import Engine
 from avdata.jobs.semantics import semantics
 from avdata.jobs.semantics_config import SemanticsConfig
+from avdata.jobs.verify import verify
 from avdata.pipeline import semantics as numbers
-from avdata.pipeline.captions import template_captions
 from avdata.pipeline.manifest import CaptionRow, Manifest
-from avdata.pipeline.meaning import require_own
 from avdata.pipeline.record import Captions
 from avdata.pipeline.semantics import MEDIA, load_classes
 from avdata.pipeline.shards.decoders import DecodeLimits
+from avdata.pipeline.text_embeddings import TEXTS
 from tests.encoders.embedders import clap_model, open_clip_model
 from tests.jobs.films import run
-from tests.pipeline.clips import a_clip
-from tests.pipeline.test_semantics import unit
 
 pytest.importorskip("open_clip", reason="needs the extra clip")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -83,6 +83,44 @@ def test_clips_are_embedded_once_scored_and_tagged(
     semantics(films.root, config, INLINE)
     assert set(files(films)) == set(before)
     assert films.clips_file.read_bytes() == bytes_before
+
+
+def test_only_texts_that_no_run_has_embedded_are_asked_for(
+    films: Manifest, config: SemanticsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for model in (OpenedClip, OpenClap):
+        monkeypatch.setattr(model, "texts", _noted(model.texts, asked))
+    semantics(films.root, config, INLINE)
+    clips = films.clips("keep")
+    said = {x for one in clips if one.captions for x in (one.captions.video, one.captions.audio)}
+    assert said <= set(asked)
+    assert len(asked) == 2 * len(load_classes().names) + len(said)
+    assert verify(films.root)["captions compared with clips"] == 2 * len(clips)
+    before, bytes_before = films.clips_file.read_bytes(), files(films)
+    asked.clear()
+    semantics(films.root, config, INLINE)
+    assert asked == []
+    assert (films.clips_file.read_bytes(), files(films)) == (before, bytes_before)
+    first = [CaptionRow(one.clip_id, one.captions) for one in clips]
+    new = [dataclasses.replace(first[0], captions=Captions("x", "y", "m", "0")), *first[1:]]
+    for rows, expected in ((new, ["x", "y"]), (first, [])):
+        asked.clear()
+        films.write_captions(rows)
+        films.reassemble()
+        semantics(films.root, config, INLINE)
+        assert asked == expected
+    assert films.clips_file.read_bytes() == before
+
+
+def _noted(
+    texts: Callable[[Any, list[str]], torch.Tensor], asked: list[str]
+) -> Callable[[Any, list[str]], torch.Tensor]:
+    def noted(model: object, some: list[str]) -> torch.Tensor:
+        asked.extend(some)
+        return texts(model, some)
+
+    return noted
 
 
 def test_picture_and_sound_are_compared_through_the_classes_that_both_have(
@@ -196,6 +234,29 @@ def test_too_little_memory_of_the_device_names_what_to_set(
         semantics(films.root, small, INLINE)
 
 
+def test_too_little_memory_for_texts_names_what_to_set_and_keeps_what_is_made(
+    films: Manifest, config: SemanticsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, given = 50, list[int]()
+    ask = OpenedClip.texts
+
+    def full(self: OpenedClip, texts: list[str]) -> torch.Tensor:
+        given.append(len(texts))
+        if sum(given) > TEXTS + at_once:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return ask(self, texts)
+
+    monkeypatch.setattr(OpenedClip, "texts", full)
+    one = dataclasses.replace(config, sound=None, text_batch_size=at_once)
+    with pytest.raises(
+        RunError, match=r"2\.00 GiB.*text_batch_size to less than 50, or device=cpu"
+    ):
+        semantics(films.root, one, INLINE)
+    assert max(given) == at_once
+    (kept,) = (films.root / "embeddings").glob("picture-text-*/*.parquet")
+    assert pq.read_metadata(kept).num_rows == TEXTS
+
+
 def test_scores_go_with_the_captions_they_are_of(films: Manifest, config: SemanticsConfig) -> None:
     semantics(films.root, config, INLINE)
     films.write_captions(
@@ -265,19 +326,7 @@ def test_captions_that_belong_to_others_stop_the_run(
     assert {clip.semantics for clip in films.clips()} == {None}
     semantics(films.root, dataclasses.replace(config, guard=False), INLINE)
     assert None not in {clip.semantics and clip.clip_id for clip in films.clips("keep")}
-
-
-def test_captions_of_the_next_clip_stop_the_run_and_own_ones_do_not(tmp_path: Path) -> None:
-    g = np.random.default_rng(0)
-    media, noise = (unit(g.normal(size=(64, 16)).astype(np.float32)) for _ in range(2))
-    texts = unit(media + noise)
-    said = [Captions(f"video {k}", f"audio {k}", "model", "0") for k in range(64)]
-    clips = [a_clip(start_s=float(k), captions=one) for k, one in enumerate(said)]
-    require_own(tmp_path, "picture", media, texts, clips)
-    with pytest.raises(RunError, match="video captions do not belong"):
-        require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), clips)
-    templates = [dataclasses.replace(one, captions=template_captions(one)) for one in clips]
-    require_own(tmp_path, "picture", media, np.roll(texts, 1, axis=0), templates)
+    assert "captions compared with clips" not in verify(films.root)
 
 
 def test_the_command_takes_two_folders(

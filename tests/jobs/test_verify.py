@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from avdata import storage
+from avdata.encoders.choice import EncodersConfig
 from avdata.errors import CorruptShard, RunError, UsageError
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
 from avdata.jobs.verify import verify
 from avdata.pipeline.shards.dataset import Dataset
+from tests.pipeline.test_guard import caption, kept, moved
 from tests.pipeline.test_shards_verify import written
 
 
@@ -73,3 +76,29 @@ def test_a_manifest_has_no_indices_to_make_again(tmp_path: Path) -> None:
     (tmp_path / "clips.parquet").touch()
     with pytest.raises(UsageError, match="--rebuild is for shards"):
         verify(tmp_path, rebuild=True)
+
+
+def test_what_is_fetched_again_has_the_bound_that_it_was_encoded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = written(tmp_path / "shards", EncodersConfig().specs())
+    for name, answer in (("copies.is_remote", True), ("copies.blocks", [bytes(4096)])):
+        monkeypatch.setattr(f"avdata.pipeline.sources.{name}", lambda _, answer=answer: answer)
+    monkeypatch.setattr("avdata.pipeline.shards.identity.exists", lambda _: True)
+    file = dataset.root / "dataset.json"
+    plain = storage.read_json(file)
+    for bound, said in ((1e-6, "over max_copies_gib = 1e-06"), (1e-5, "its digest is")):
+        plain["provenance"] = {"config": {"max_copies_gib": bound}}
+        storage.write_json(file, plain)
+        with pytest.raises(RunError, match=f"cannot be read again: .*{said}"):
+            verify(dataset.root, again=1)
+
+
+def test_captions_of_other_clips_are_a_problem_of_a_manifest(tmp_path: Path) -> None:
+    manifest, clips = kept(tmp_path)
+    assert verify(tmp_path)["captions compared with clips"] == 2 * len(clips)
+    caption(manifest, moved(clips, 1))
+    with pytest.raises(
+        RunError, match=r"2 problems\n  video captions do not belong to their clips"
+    ):
+        verify(tmp_path)

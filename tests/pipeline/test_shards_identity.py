@@ -54,7 +54,7 @@ def encoded(root: Path, clips: list[Clip], change: Change = list) -> Dataset:
 
 
 def checked(dataset: Dataset, count: int = 4) -> Identity:
-    return check_identity(dataset, ENCODERS, CENTER_CROP, count)
+    return check_identity(dataset, ENCODERS, CENTER_CROP, count, LocalCopies(1.0))
 
 
 def test_what_was_encoded_from_its_clip_is_found_so(tmp_path: Path, clips: list[Clip]) -> None:

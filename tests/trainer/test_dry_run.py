@@ -66,7 +66,7 @@ def test_a_forecast_is_timed_on_the_cores_of_one_process(
         found.append(torch.get_num_threads())
         return flow_loss(*given)
 
-    monkeypatch.setattr("avdata.trainer.dry_run.flow_loss", timed)
+    monkeypatch.setattr("avdata.trainer.time_forecast.flow_loss", timed)
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()

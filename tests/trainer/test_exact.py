@@ -41,6 +41,10 @@ NUMBERS = ("loss", "loss_video", "loss_audio", "gradient_norm", "learning_rate")
 MEASURED = ("val_loss_video", "val_ema_loss_video", "val_ema_loss_audio")
 
 
+def made(root: Path, dataset: Dataset, **changes: Any) -> Run:
+    return prepare(root, dataset.root, dataclasses.replace(TRAIN, **{"val_samples": 0, **changes}))
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_shards(tmp_path_factory.mktemp("shards"))

@@ -1,14 +1,18 @@
 """What was loaded learns at a rate of its own; whatever is new, at the other."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from avdata.errors import UsageError
 from avdata.trainer import checkpoint
 from avdata.trainer.config import InitConfig, TrainConfig
 from avdata.trainer.data.config import DataConfig, ReadConfig
+from avdata.trainer.dry_run import forecast
 from avdata.trainer.group import joined
 from avdata.trainer.model.avfulldit import AVFullDiT
 from avdata.trainer.run import prepare
@@ -85,3 +89,35 @@ def test_what_was_loaded_moves_at_the_rate_of_what_is_pretrained(
     for part, rate in rates.items():
         farthest = max(far for name, far in moved.items() if name.startswith(part))
         assert 0.5 * rate < farthest < 2.1 * rate, part
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({}, "init.video and init.audio would learn at learning_rate = 0.0003"),
+        ({"learning_rate": 1e-5}, None),
+        ({"learning_rate_pretrained": 3e-4}, None),
+        ({"trained": "new"}, None),
+        ({"init": InitConfig()}, None),
+    ],
+)
+def test_towers_at_the_rate_of_random_weights_are_warned_of_once(
+    changes: dict[str, Any],
+    warned: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset = write_shards(tmp_path / "shards", num_sources=2)
+    init = InitConfig(video="wan", audio="tangoflux")
+    config = dataclasses.replace(
+        TrainConfig(model=CONFIG, init=init, steps=2, batch_size=2), **changes
+    )
+    prepare(tmp_path / "run", dataset.root, config)
+    said = capsys.readouterr().err
+    assert (warned or "") in said
+    assert said.count("give --set learning_rate_pretrained=1e-05") == (warned is not None)
+    with contextlib.suppress(UsageError):  # The towers are not there.
+        forecast(dataset.root, config, 1)
+    assert ("learning_rate_pretrained=" in capsys.readouterr().err) == (warned is not None)
+    prepare(tmp_path / "run", dataset.root, config)
+    assert capsys.readouterr().err == ""
