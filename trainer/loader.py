@@ -145,7 +145,7 @@ class Loader:
 
     def keys(self, step: int) -> list[str]:
         """Of the global batch, repeats included."""
-        return [self.source.table.key(int(row)) for row in self.plan.batch(step).rows]
+        return self.source.table.keys(self.plan.batch(step).rows)
 
     def held_out(self, count: int) -> list[SampleEntry]:
         """Of the validation split; see `Source.entries`."""

@@ -18,7 +18,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from avdata.errors import CorruptShard
-from avdata.pipeline.shards.table import MEMBERS, Table
+from avdata.pipeline.shards.table import Table
 from avdata.trainer.data.buffers import Lease, Ring, room
 from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.counters import Counters
@@ -83,8 +83,7 @@ class Feed:
         closed = threading.Event()
         try:
             for step in range(first, last):
-                batch = self._begin(self.plan.batch(step))
-                samples = list(locate(self.table, batch.plan.rows[batch.seats], self.roles))
+                batch, samples = self._begin(self.plan.batch(step))
                 waiting = iter(list(enumerate(samples)))
                 readers = min(self.read.threads, len(samples))
                 reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
@@ -107,9 +106,11 @@ class Feed:
         self.counters.add("wait_seconds", time.perf_counter() - began)
         return batch
 
-    def _begin(self, plan: GlobalBatch) -> HostBatch:
+    def _begin(self, plan: GlobalBatch) -> tuple[HostBatch, Sequence[Located]]:
+        """A batch with its memory, and what is to be read into it."""
         seats, counts = slice_of(plan, self.rank, self.world)
-        shapes = self.shapes(int(plan.rows[0]), len(seats))
+        samples = locate(self.table, plan.rows[seats], self.roles)
+        shapes = self._shapes(samples)
         more = {} if self.extra is None else self.extra.shapes(shapes)
         lease = self.ring.lease(
             sum(room(shape, np.float16) for shape in shapes.values())
@@ -119,7 +120,7 @@ class Feed:
             plan=plan,
             seats=seats,
             weights=torch.from_numpy(counts.astype(np.float32)),
-            keys=[key.decode() for key in self.table.keys[plan.rows[seats]].tolist()],
+            keys=[sample.key for sample in samples],
             arrays={role: _taken(lease, shape, np.float16) for role, shape in shapes.items()},
             lengths={
                 role: torch.zeros(len(seats), dtype=torch.int64)
@@ -129,17 +130,17 @@ class Feed:
             extra={name: _taken(lease, shape, np.float32) for name, shape in more.items()},
         )
         lease.close()
-        return batch
+        return batch, samples
 
-    def shapes(self, row: int, seats: int) -> dict[Role, tuple[int, ...]]:
-        """Of the arrays of a batch of so many samples like this one."""
-        found: dict[Role, tuple[int, ...]] = {}
-        places = self.table.places[row]
-        for role in self.roles:
-            shape = self.table.shapes[int(places[MEMBERS.index(f"{role}.npy")]["shape"])]
-            rest = (self.longest[role], *shape[1:]) if role in TEXTS else shape
-            found[role] = (seats, *rest)
-        return found
+    def _shapes(self, samples: Sequence[Located]) -> dict[Role, tuple[int, ...]]:
+        """Of the arrays of a batch of them: they are of one bucket."""
+        shapes = {part.role: part.shape for part in samples[0].parts}
+        return {
+            role: (len(samples), self.longest[role], *shapes[role][1:])
+            if role in TEXTS
+            else (len(samples), *shapes[role])
+            for role in self.roles
+        }
 
     def _fill(
         self, batch: HostBatch, waiting: Iterator[tuple[int, Located]], closed: threading.Event

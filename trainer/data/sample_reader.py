@@ -5,7 +5,7 @@ checked against the digest in the index.
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -58,18 +58,21 @@ class Located(NamedTuple):
 _BY_OFFSET = attrgetter("offset")
 
 
-def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> Iterator[Located]:
+def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> list[Located]:
     """Of rows of the table."""
+    found = table.rows[rows]
     columns = [MEMBERS.index(f"{role}.npy") for role in roles]
     shards = (np.searchsorted(table.first, rows, side="right") - 1).tolist()
-    keys, places = table.keys[rows].tolist(), table.places[rows[:, None], columns].tolist()
+    keys, places = found["key"].tolist(), found["places"][:, columns].tolist()
+    samples = []
     for key, shard, some in zip(keys, shards, places, strict=True):
         parts = [
             Part(role, offset, length, digest, table.shapes[shape])
             for role, (offset, length, digest, shape) in zip(roles, some, strict=True)
         ]
         parts.sort(key=_BY_OFFSET)
-        yield Located(key.decode(), f"{table.shards[shard].name}.tar", parts)
+        samples.append(Located(key.decode(), f"{table.shards[shard].name}.tar", parts))
+    return samples
 
 
 def locate_members(

@@ -1,5 +1,5 @@
 """Filters and weights over the index: which samples of a split train, how often an epoch, and in
-batches of which size. Both are masks over the mapped arrays; no sample is opened.
+batches of which size. Both are masks over columns of the table; no sample is opened.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def _weighted(table: Table, spans: Spans, mix: MixConfig) -> list[tuple[float, R
 def _weights(
     table: Table, first: int, last: int, mix: MixConfig, by_source: Float64[ndarray, " sources"]
 ) -> Float64[ndarray, " rows"]:
-    bits = np.asarray(table.subsets[first:last])
+    bits = table.subsets[first:last]
     weights = np.ones(last - first)
     if mix.only_subsets:
         weights *= (bits & _bits(table, mix.only_subsets)) != 0
@@ -91,9 +91,10 @@ def _bits(table: Table, names: Sequence[str]) -> UInt64[ndarray, ""]:
 
 
 def _by_source(table: Table, weights: Mapping[str, float]) -> Float64[ndarray, " sources"]:
-    found = np.ones(len(table.source_names))
+    names = table.source_names[:]
+    found = np.ones(len(names))
     for name, weight in weights.items():
-        named = np.char.startswith(table.source_names, name.encode())
+        named = np.char.startswith(names, name.encode())
         if not named.any():
             raise UsageError(f"source_weights.{name}: no source's digest begins like this")
         found[named] *= weight
@@ -102,7 +103,7 @@ def _by_source(table: Table, weights: Mapping[str, float]) -> Float64[ndarray, "
 
 def _tokens(table: Table, row: int, patch: int) -> int:
     """Latent tokens of one sample, video and audio."""
-    places = table.places[row]
+    (places,) = table.rows[row : row + 1]["places"]
     video, audio = (
         table.shapes[int(places[MEMBERS.index(f"{role}.npy")]["shape"])]
         for role in ("video", "audio")
