@@ -44,15 +44,14 @@ class Column:
     def __getitem__(self, rows: "slice | Int64[ndarray, ' some']") -> NDArray[Any]:
         """A copy of some rows, each at least 0; UsageError where the file was cut meanwhile."""
         if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        if len(rows) == 0:
-            return np.empty(0, self._dtype)
-        # Neighbours, blocks of them, are one read.
-        ends = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] % BLOCK == 0)) + 1
-        firsts = rows[np.concatenate([[0], ends])].tolist()
-        counts = np.diff(ends, prepend=0, append=len(rows)).tolist()
-        data = b"".join(map(self._read, firsts, counts))
-        return np.frombuffer(data, self._dtype)
+            first, last, _ = rows.indices(len(self))
+            reads = [(at, min(BLOCK, last - at)) for at in range(first, last, BLOCK)]
+        else:
+            # Neighbours, blocks of them, are one read.
+            begins = np.flatnonzero((np.diff(rows, prepend=-1) != 1) | (rows % BLOCK == 0))
+            counts = np.diff(begins, append=len(rows))
+            reads = list(zip(rows[begins].tolist(), counts.tolist(), strict=True))
+        return np.frombuffer(b"".join([self._read(*one) for one in reads]), self._dtype)
 
     def _read(self, first: int, count: int) -> bytes:
         wanted = count * self._size
