@@ -3,7 +3,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from avdata.errors import CorruptShard, UsageError

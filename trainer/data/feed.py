@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -24,8 +25,17 @@ from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.counters import Counters
 from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
 from avdata.trainer.data.quarantine import Quarantine
-from avdata.trainer.data.sample_reader import TEXTS, Located, SampleReader, locate
+from avdata.trainer.data.sample_reader import (
+    TEXTS,
+    Located,
+    Places,
+    SampleReader,
+    locate,
+    places_of,
+)
 
+LOCATED = 256
+"""Seats at least that are looked up at once: most of the cost of a small batch is the same for many."""
 Role = str
 
 
@@ -82,13 +92,15 @@ class Feed:
         self.reader.attempts.stop.clear()
         closed = threading.Event()
         try:
-            for step in range(first, last):
-                batch, samples = self._begin(self.plan.batch(step))
+            for batch, samples in self._begun(first, last):
+                places = places_of({role: one.numpy() for role, one in batch.arrays.items()})
                 waiting = iter(list(enumerate(samples)))
                 readers = min(self.read.threads, len(samples))
-                reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
+                reads = [
+                    pool.submit(self._fill, batch, places, waiting, closed) for _ in range(readers)
+                ]
                 ahead.append((batch, reads))
-                del batch, reads  # Its memory is the consumer's to let go.
+                del batch, places, reads  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
                     yield self._ready(ahead)
             while ahead:
@@ -106,10 +118,29 @@ class Feed:
         self.counters.add("wait_seconds", time.perf_counter() - began)
         return batch
 
-    def _begin(self, plan: GlobalBatch) -> tuple[HostBatch, Sequence[Located]]:
-        """A batch with its memory, and what is to be read into it."""
-        seats, counts = slice_of(plan, self.rank, self.world)
-        samples = locate(self.table, plan.rows[seats], self.roles)
+    def _begun(self, first: int, last: int) -> Iterator[tuple[HostBatch, Sequence[Located]]]:
+        """Batches with their memory, and what is to be read into it."""
+        step = first
+        while step < last:
+            shares, count = [], 0
+            while step < last and count < LOCATED:
+                plan = self.plan.batch(step)
+                seats, counts = slice_of(plan, self.rank, self.world)
+                shares.append((plan, seats, counts))
+                step, count = step + 1, count + len(seats)
+            rows = np.concatenate([plan.rows[seats] for plan, seats, _ in shares])
+            samples = iter(locate(self.table, rows, self.roles))
+            for plan, seats, counts in shares:
+                some = list(islice(samples, len(seats)))
+                yield self._begin(plan, seats, counts, some), some
+
+    def _begin(
+        self,
+        plan: GlobalBatch,
+        seats: Int64[ndarray, " b"],
+        counts: Int64[ndarray, " b"],
+        samples: Sequence[Located],
+    ) -> HostBatch:
         shapes = self._shapes(samples)
         more = {} if self.extra is None else self.extra.shapes(shapes)
         lease = self.ring.lease(
@@ -130,7 +161,7 @@ class Feed:
             extra={name: _taken(lease, shape, np.float32) for name, shape in more.items()},
         )
         lease.close()
-        return batch, samples
+        return batch
 
     def _shapes(self, samples: Sequence[Located]) -> dict[Role, tuple[int, ...]]:
         """Of the arrays of a batch of them: they are of one bucket."""
@@ -143,28 +174,30 @@ class Feed:
         }
 
     def _fill(
-        self, batch: HostBatch, waiting: Iterator[tuple[int, Located]], closed: threading.Event
+        self,
+        batch: HostBatch,
+        places: Places,
+        waiting: Iterator[tuple[int, Located]],
+        closed: threading.Event,
     ) -> None:
         """Reads one waiting seat after the other. Several readers take from the same iterator, that
         of a list, whose next is one step of the interpreter.
         """
-        arrays = {role: array.numpy() for role, array in batch.arrays.items()}
-        for number, sample in waiting:
+        for seat, sample in waiting:
             if closed.is_set():
                 return
-            seat = {role: array[number] for role, array in arrays.items()}
             try:
-                for role, count in self.reader.read(sample, seat).items():
-                    batch.lengths[role][number] = count
+                for role, count in self.reader.read(sample, places, seat).items():
+                    batch.lengths[role][seat] = count
             except CorruptShard as error:
                 # Every rank goes on in step: the seat stays, empty, and counts for nothing.
                 self.quarantine.add(sample.key, sample.tar, error)
                 self.counters.add("substitutes")
-                batch.weights[number] = 0
-                for array in seat.values():
-                    array[...] = 0
+                batch.weights[seat] = 0
+                for array in batch.arrays.values():
+                    array[seat] = 0
             if self.extra is not None:
-                self.extra.fill(batch, number)
+                self.extra.fill(batch, seat)
 
 
 def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
