@@ -35,7 +35,7 @@ from avdata.trainer.data.sample_reader import (
 )
 
 LOCATED = 256
-"""Seats at least that are looked up at once: most of the cost of a small batch is the same for many."""
+"""Seats at least that are looked up at once: a small batch costs as much as some hundred seats."""
 Role = str
 
 
