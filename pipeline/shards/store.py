@@ -68,6 +68,9 @@ class LocalStore:
         except OSError as error:  # Network mounts, too many open files.
             self._opened.cache_clear()
             raise Transient(f"{path}: {error}") from error
+        except CorruptShard:
+            self._opened.cache_clear()  # The next attempt opens it anew.
+            raise
 
 
 class _File:
