@@ -25,7 +25,7 @@ import numpy as np
 
 from avdata import storage
 from avdata.encoders.spec import AudioSpec, ClipShape, Specs, TextSpec, VideoSpec
-from avdata.pipeline.shards import table
+from avdata.pipeline.shards import column, table
 from avdata.pipeline.shards.index import IndexedSample, Member
 from avdata.trainer.data.config import MixConfig, ReadConfig
 from avdata.trainer.data.sample_reader import locate
@@ -117,12 +117,12 @@ def _generate(root: Path, count: int) -> None:
     folder = table.table_folder(storage.digest_json([specs, clip, shards]))
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    places = np.zeros((count, len(table.MEMBERS)), table.PLACE)
-    places["offset"] = np.arange(count)[:, None] * 2**20
-    places["digest"] = rng.integers(0, 2**63, (count, 1))
-    places["shape"] = np.arange(len(table.MEMBERS))
-    np.save(folder / "places.npy", places)
-    np.save(folder / "keys.npy", np.char.zfill(np.arange(count).astype("S8"), 32).astype("S32"))
+    rows = column.write_column(folder / "rows.npy", table.ROW, count)
+    rows["key"] = np.char.zfill(np.arange(count).astype("S8"), 32)
+    rows["places"]["offset"] = np.arange(count)[:, None] * 2**20
+    rows["places"]["digest"] = rng.integers(0, 2**63, (count, 1))
+    rows["places"]["shape"] = np.arange(len(table.MEMBERS))
+    rows.flush()
     np.save(folder / "sources.npy", (np.arange(count) // 8).astype(np.int32))
     np.save(folder / "source_names.npy", np.arange(count // 8 + 1).astype("S32"))
     np.save(folder / "subsets.npy", rng.integers(0, 4, count).astype(np.uint64))

@@ -18,7 +18,7 @@ from avdata.trainer.data.buffers import Ring
 from avdata.trainer.data.feed import Extra, Feed, HostBatch
 from avdata.trainer.data.plan import Plan
 from avdata.trainer.data.quarantine import Quarantine
-from avdata.trainer.data.sample_reader import SampleReader, locate_members
+from avdata.trainer.data.sample_reader import SampleReader, locate_members, places_of
 from avdata.trainer.data.source import Order, Source, open_source, order_of
 from avdata.trainer.data.state import State, state_at, step_of
 from avdata.trainer.flow import Clean
@@ -101,20 +101,20 @@ class Reader:
         self, entry: SampleEntry, noise_key: Sequence[int], *, blank: bool
     ) -> tuple[Clean, Clean | None]:
         sample = locate_members(entry.key, entry.tar, entry.members, self.roles)
-        seat = {}
+        arrays = {}
         for part in sample.parts:
             shape = part.shape
             if part.role in self.longest:
                 shape = (self.longest[part.role], *shape[1:])
-            seat[part.role] = np.zeros(shape, np.float16)
-        lengths = {} if blank else self.samples.read(sample, seat)
+            arrays[part.role] = np.zeros((1, *shape), np.float16)
+        lengths = {} if blank else self.samples.read(sample, places_of(arrays), 0)
         parts = []
         for role in self.roles[::2]:
-            drawn = np.empty(seat[role].shape, np.float32)
+            drawn = np.empty(arrays[role].shape[1:], np.float32)
             noise_into(drawn, STREAMS[role], *noise_key)
-            text = torch.from_numpy(seat[f"{role}_text"])
+            text = torch.from_numpy(arrays[f"{role}_text"][0])
             mask = torch.arange(len(text)) < lengths.get(f"{role}_text", 0)
-            latents = torch.from_numpy(seat[role])
+            latents = torch.from_numpy(arrays[role][0])
             parts.append(Clean(latents, torch.from_numpy(drawn), text, mask))
         return parts[0], parts[1] if len(parts) == 2 else None
 
@@ -145,7 +145,7 @@ class Loader:
 
     def keys(self, step: int) -> list[str]:
         """Of the global batch, repeats included."""
-        return [self.source.table.key(int(row)) for row in self.plan.batch(step).rows]
+        return self.source.table.keys(self.plan.batch(step).rows)
 
     def held_out(self, count: int) -> list[SampleEntry]:
         """Of the validation split; see `Source.entries`."""

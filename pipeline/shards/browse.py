@@ -64,7 +64,7 @@ class Shards:
     @cached_property
     def keys(self) -> Sequence[str]:
         """Of all samples."""
-        return [key.decode() for key in self.table.keys[self.rows].tolist()]
+        return self.table.keys(self.rows)
 
     def entry(self, which: SupportsIndex | str) -> SampleEntry:
         """Where a sample lies; IndexError, or KeyError where there is no such key."""
@@ -101,7 +101,7 @@ class Shards:
         return Shown(_mp4(self.dataset, self.entry(which)))
 
     def _number(self, key: str) -> int:
-        found = np.flatnonzero(self.table.keys[self.rows] == key.encode())
+        found = np.flatnonzero(self.table.rows[self.rows]["key"] == key.encode())
         if len(found) == 0:
             raise KeyError(f"{self.dataset.root}: no sample {key}")
         return int(found[0])

@@ -9,7 +9,7 @@ from avdata.pipeline.shards.table import (
     TableBuilder,
     TableShard,
     committed_table,
-    map_table,
+    read_table,
     remove_table,
     table_folder,
 )
@@ -30,10 +30,10 @@ def open_table(dataset: Dataset) -> Table:
     # Asked first: one that another process commits from here on is not removed.
     there = folder.exists()
     try:
-        return map_table(shards, folder)
+        return read_table(shards, folder)
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         _make(dataset, replaced=there)
-    return map_table(shards, folder)
+    return read_table(shards, folder)
 
 
 def _make(dataset: Dataset, *, replaced: bool) -> None:

@@ -5,8 +5,10 @@ A local range is one `preadv` into its places; a remote one is one ranged GET th
 """
 
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,8 @@ from fsspec.asyn import sync
 from avdata import storage
 from avdata.errors import CorruptShard, UsageError
 
+MOST_OPEN = 256
+"""Files at once; a process may often have no more than 1024."""
 MAX_PIECES = 1000
 """Of memory in one `preadv`; Linux takes 1024."""
 
@@ -40,35 +44,41 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class LocalStore:
-    """A folder."""
+    """A folder; the files read last stay open."""
 
-    root: str
+    def __init__(self, root: str) -> None:
+        self.root = root
+        # One that was dropped is closed when the last thread that reads from it is done.
+        self._opened = lru_cache(MOST_OPEN)(_File)
 
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
         """See `Store`."""
-        path = f"{self.root}/{name}"
-        left = [piece for piece in pieces if len(piece)]
+        path, left = f"{self.root}/{name}", pieces
         try:
-            self._fill(path, offset, left)
-        except FileNotFoundError:
-            raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
-        except OSError as error:  # Network mounts, too many open files.
-            raise Transient(f"{path}: {error}") from error
-
-    @staticmethod
-    def _fill(path: str, offset: int, left: list[memoryview]) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
+            file = self._opened(path)
             while left:
-                count = os.preadv(descriptor, left[:MAX_PIECES], offset)
+                count = os.preadv(file.number, left[:MAX_PIECES], offset)
                 if count == 0:
                     raise CorruptShard(f"{path}: has no byte {offset}; run `avdata encode` again")
                 offset += count
                 left = _after(left, count)
-        finally:
-            os.close(descriptor)
+        except FileNotFoundError:
+            raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
+        except OSError as error:  # Network mounts, too many open files.
+            self._opened.cache_clear()
+            raise Transient(f"{path}: {error}") from error
+        except CorruptShard:
+            self._opened.cache_clear()  # The next attempt opens it anew.
+            raise
+
+
+class _File:
+    """Open for reading, as long as anyone has it."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ def open_store(root: str | Path, timeout_seconds: float = 20.0, connections: int
     return RemoteStore(name, files, timeout_seconds)
 
 
-def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
+def _after(pieces: Sequence[memoryview], count: int) -> list[memoryview]:
     """What is left of pieces once the first so many bytes are filled."""
     for number, piece in enumerate(pieces):
         if count < len(piece):

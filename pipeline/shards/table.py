@@ -1,8 +1,9 @@
-"""All indices of a dataset as a few arrays on disk, mapped into memory, not read.
+"""All indices of a dataset as a few columns on disk, of which rows are read as they are needed.
 
 Made once from the indices of the shards, each checked against the digest that dataset.json lists,
 and kept under the dataset's digest in a cache folder: AVDATA_CACHE, else ~/.cache/avdata. It can
-be deleted at any time. Opening it takes as long for ten million samples as for ten.
+be deleted at any time. Opening it takes as long for ten million samples as for ten, and memory
+as much.
 """
 
 import json
@@ -14,21 +15,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
+from jaxtyping import Int64
 from numpy import ndarray
-from numpy.typing import DTypeLike, NDArray
 
 from avdata.errors import CorruptShard
+from avdata.pipeline.shards.column import Column, write_column
 from avdata.pipeline.shards.index import IndexedSample, Member
 from avdata.pipeline.shards.sample import ARRAYS
 
-VERSION = 1
+VERSION = 2
 MEMBERS = (*(f"{name}.npy" for name in ARRAYS), "json")
 PLACE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("digest", "<u8"), ("shape", "<i4")])
 MAX_SUBSETS, KEY_BYTES = 64, 64
+ROW = np.dtype([("key", f"S{KEY_BYTES}"), ("places", PLACE, len(MEMBERS))])
+"""What reading a sample takes, in one place; members are in the order of `MEMBERS`."""
 STALE_SECONDS = 24 * 3600.0
 """After which nobody can be writing a table any more."""
 
@@ -49,15 +51,15 @@ class Table:
     shards: Sequence[TableShard]
     first: Int64[ndarray, " shards_and_one"]
     """Row of the first sample of each shard, and their number."""
-    keys: NDArray[np.bytes_]
-    sources: Int32[ndarray, " samples"]
-    """Indices into `source_names`."""
-    source_names: NDArray[np.bytes_]
-    subsets: UInt64[ndarray, " samples"]
-    """Bit k is `subset_names[k]`."""
+    rows: Column
+    """Of type `ROW`."""
+    sources: Column
+    """int32 indices into `source_names`."""
+    source_names: Column
+    """Digests, as bytes."""
+    subsets: Column
+    """uint64; bit k is `subset_names[k]`."""
     subset_names: Sequence[str]
-    places: NDArray[np.void]
-    """(samples, members), of type `PLACE`, in the order of `MEMBERS`."""
     shapes: Sequence[tuple[int, ...]]
     """Those that the samples' arrays have; a place's `shape` is an index into it."""
 
@@ -68,20 +70,21 @@ class Table:
         """The shard that a sample lies in."""
         return self.shards[int(np.searchsorted(self.first, row, side="right")) - 1]
 
-    def key(self, row: int) -> str:
-        """The sample's key."""
-        return bytes(self.keys[row]).decode()
+    def keys(self, rows: Int64[ndarray, " some"]) -> list[str]:
+        """The keys of some samples."""
+        return [key.decode() for key in self.rows[rows]["key"].tolist()]
 
     def sample(self, row: int) -> IndexedSample:
         """A sample as its shard's index has it, but for what decoding it back gave."""
-        bits = int(self.subsets[row])
+        one = slice(row, row + 1)
+        bits, source = int(self.subsets[one][0]), int(self.sources[one][0])
         members = {}
-        for name, place in zip(MEMBERS, self.places[row], strict=True):
-            offset, length, digest, shape = (int(one) for one in place)
+        for name, place in zip(MEMBERS, self.rows[one]["places"][0], strict=True):
+            offset, length, digest, shape = (int(part) for part in place)
             members[name] = Member(offset, length, f"{digest:016x}", list(self.shapes[shape]))
         return IndexedSample(
-            key=self.key(row),
-            source=bytes(self.source_names[self.sources[row]]).decode(),
+            key=self.keys(np.array([row]))[0],
+            source=bytes(self.source_names[source : source + 1][0]).decode(),
             subsets=[name for k, name in enumerate(self.subset_names) if bits >> k & 1],
             members=members,
         )
@@ -103,14 +106,9 @@ class TableBuilder:
         self._shapes: dict[tuple[int, ...], int] = {}
         self._first = [0]
 
-        def array(name: str, dtype: DTypeLike, *more: int) -> "np.memmap[Any, Any]":
-            path = folder / f"{name}.npy"
-            return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count, *more))
-
-        self._keys = array("keys", f"S{KEY_BYTES}")
-        self._source_numbers = array("sources", np.int32)
-        self._subset_bits = array("subsets", np.uint64)
-        self._places = array("places", PLACE, len(MEMBERS))
+        self._rows = write_column(folder / "rows.npy", ROW, count)
+        self._source_numbers = write_column(folder / "sources.npy", np.int32, count)
+        self._subset_bits = write_column(folder / "subsets.npy", np.uint64, count)
 
     def add(self, samples: Sequence[IndexedSample]) -> None:
         """Those of the next shard; CorruptShard for a sample that lacks a member."""
@@ -119,15 +117,14 @@ class TableBuilder:
             key = sample.key.encode()
             if len(key) > KEY_BYTES:
                 raise CorruptShard(f"{sample.key}: a key of more than {KEY_BYTES} bytes")
-            self._keys[row] = key
             self._source_numbers[row] = self._sources.setdefault(sample.source, len(self._sources))
             self._subset_bits[row] = self._bits(sample.subsets)
-            self._places[row] = [self._place(sample, name) for name in MEMBERS]
+            self._rows[row] = key, [self._place(sample, name) for name in MEMBERS]
         self._first.append(first + len(samples))
 
     def finish(self) -> None:
         """Writes what has no fixed size."""
-        for one in (self._keys, self._source_numbers, self._subset_bits, self._places):
+        for one in (self._rows, self._source_numbers, self._subset_bits):
             one.flush()
         found = np.array([one.encode() for one in self._sources], dtype=np.bytes_)
         np.save(self._folder / "source_names.npy", found)
@@ -218,21 +215,18 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def map_table(shards: Sequence[TableShard], folder: Path) -> Table:
+def read_table(shards: Sequence[TableShard], folder: Path) -> Table:
     """A committed table; any error where there is none or it is damaged."""
     named = json.loads((folder / "table.json").read_text())
-    arrays = {
-        # As plain arrays: looking up a row of numpy's memmap class costs ten times as much.
-        name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-        for name in ("keys", "sources", "source_names", "subsets", "places")
-    }
-    rows = {len(arrays[name]) for name in ("keys", "sources", "subsets", "places")}
-    if rows != {named["first"][-1]} or len(named["first"]) != len(shards) + 1:
-        raise ValueError(f"{folder}: arrays of {rows} samples in {len(named['first'])} shards")
+    names = ("rows", "sources", "source_names", "subsets")
+    columns = {name: Column(folder / f"{name}.npy") for name in names}
+    counts = {len(columns[name]) for name in ("rows", "sources", "subsets")}
+    if counts != {named["first"][-1]} or len(named["first"]) != len(shards) + 1:
+        raise ValueError(f"{folder}: columns of {counts} samples in {len(named['first'])} shards")
     return Table(
         shards=shards,
         first=np.array(named["first"], np.int64),
         subset_names=named["subset_names"],
         shapes=[tuple(one) for one in named["shapes"]],
-        **arrays,
+        **columns,
     )

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,14 +19,23 @@ from numpy import ndarray
 from torch import Tensor
 
 from avdata.errors import CorruptShard
-from avdata.pipeline.shards.table import MEMBERS, Table
+from avdata.pipeline.shards.table import Table
 from avdata.trainer.data.buffers import Lease, Ring, room
 from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.counters import Counters
 from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
 from avdata.trainer.data.quarantine import Quarantine
-from avdata.trainer.data.sample_reader import TEXTS, Located, SampleReader, locate
+from avdata.trainer.data.sample_reader import (
+    TEXTS,
+    Located,
+    Places,
+    SampleReader,
+    locate,
+    places_of,
+)
 
+LOCATED = 256
+"""Seats at least that are looked up at once: a small batch costs as much as some hundred seats."""
 Role = str
 
 
@@ -82,14 +92,15 @@ class Feed:
         self.reader.attempts.stop.clear()
         closed = threading.Event()
         try:
-            for step in range(first, last):
-                batch = self._begin(self.plan.batch(step))
-                samples = list(locate(self.table, batch.plan.rows[batch.seats], self.roles))
+            for batch, samples in self._begun(first, last):
+                places = places_of({role: one.numpy() for role, one in batch.arrays.items()})
                 waiting = iter(list(enumerate(samples)))
                 readers = min(self.read.threads, len(samples))
-                reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
+                reads = [
+                    pool.submit(self._fill, batch, places, waiting, closed) for _ in range(readers)
+                ]
                 ahead.append((batch, reads))
-                del batch, reads  # Its memory is the consumer's to let go.
+                del batch, places, reads  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
                     yield self._ready(ahead)
             while ahead:
@@ -107,9 +118,30 @@ class Feed:
         self.counters.add("wait_seconds", time.perf_counter() - began)
         return batch
 
-    def _begin(self, plan: GlobalBatch) -> HostBatch:
-        seats, counts = slice_of(plan, self.rank, self.world)
-        shapes = self.shapes(int(plan.rows[0]), len(seats))
+    def _begun(self, first: int, last: int) -> Iterator[tuple[HostBatch, Sequence[Located]]]:
+        """Batches with their memory, and what is to be read into it."""
+        step = first
+        while step < last:
+            shares, count = [], 0
+            while step < last and count < LOCATED:
+                plan = self.plan.batch(step)
+                seats, counts = slice_of(plan, self.rank, self.world)
+                shares.append((plan, seats, counts))
+                step, count = step + 1, count + len(seats)
+            rows = np.concatenate([plan.rows[seats] for plan, seats, _ in shares])
+            samples = iter(locate(self.table, rows, self.roles))
+            for plan, seats, counts in shares:
+                some = list(islice(samples, len(seats)))
+                yield self._begin(plan, seats, counts, some), some
+
+    def _begin(
+        self,
+        plan: GlobalBatch,
+        seats: Int64[ndarray, " b"],
+        counts: Int64[ndarray, " b"],
+        samples: Sequence[Located],
+    ) -> HostBatch:
+        shapes = self._shapes(samples)
         more = {} if self.extra is None else self.extra.shapes(shapes)
         lease = self.ring.lease(
             sum(room(shape, np.float16) for shape in shapes.values())
@@ -119,7 +151,7 @@ class Feed:
             plan=plan,
             seats=seats,
             weights=torch.from_numpy(counts.astype(np.float32)),
-            keys=[key.decode() for key in self.table.keys[plan.rows[seats]].tolist()],
+            keys=[sample.key for sample in samples],
             arrays={role: _taken(lease, shape, np.float16) for role, shape in shapes.items()},
             lengths={
                 role: torch.zeros(len(seats), dtype=torch.int64)
@@ -131,39 +163,41 @@ class Feed:
         lease.close()
         return batch
 
-    def shapes(self, row: int, seats: int) -> dict[Role, tuple[int, ...]]:
-        """Of the arrays of a batch of so many samples like this one."""
-        found: dict[Role, tuple[int, ...]] = {}
-        places = self.table.places[row]
-        for role in self.roles:
-            shape = self.table.shapes[int(places[MEMBERS.index(f"{role}.npy")]["shape"])]
-            rest = (self.longest[role], *shape[1:]) if role in TEXTS else shape
-            found[role] = (seats, *rest)
-        return found
+    def _shapes(self, samples: Sequence[Located]) -> dict[Role, tuple[int, ...]]:
+        """Of the arrays of a batch of them: they are of one bucket."""
+        shapes = {part.role: part.shape for part in samples[0].parts}
+        return {
+            role: (len(samples), self.longest[role], *shapes[role][1:])
+            if role in TEXTS
+            else (len(samples), *shapes[role])
+            for role in self.roles
+        }
 
     def _fill(
-        self, batch: HostBatch, waiting: Iterator[tuple[int, Located]], closed: threading.Event
+        self,
+        batch: HostBatch,
+        places: Places,
+        waiting: Iterator[tuple[int, Located]],
+        closed: threading.Event,
     ) -> None:
         """Reads one waiting seat after the other. Several readers take from the same iterator, that
         of a list, whose next is one step of the interpreter.
         """
-        arrays = {role: array.numpy() for role, array in batch.arrays.items()}
-        for number, sample in waiting:
+        for seat, sample in waiting:
             if closed.is_set():
                 return
-            seat = {role: array[number] for role, array in arrays.items()}
             try:
-                for role, count in self.reader.read(sample, seat).items():
-                    batch.lengths[role][number] = count
+                for role, count in self.reader.read(sample, places, seat).items():
+                    batch.lengths[role][seat] = count
             except CorruptShard as error:
                 # Every rank goes on in step: the seat stays, empty, and counts for nothing.
                 self.quarantine.add(sample.key, sample.tar, error)
                 self.counters.add("substitutes")
-                batch.weights[number] = 0
-                for array in seat.values():
-                    array[...] = 0
+                batch.weights[seat] = 0
+                for array in batch.arrays.values():
+                    array[seat] = 0
             if self.extra is not None:
-                self.extra.fill(batch, number)
+                self.extra.fill(batch, seat)
 
 
 def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:

@@ -20,7 +20,7 @@ from numpy import ndarray
 from avdata.errors import UsageError
 from avdata.trainer.data.config import Remainder
 from avdata.trainer.data.permutation import Permutation
-from avdata.trainer.data.runs import Runs
+from avdata.trainer.data.rows import Rows
 
 BLOCK_SEATS = 1 << 13
 """Of steps that are looked up at once: most of the cost of a small batch is the same for many."""
@@ -32,7 +32,7 @@ PASS, MIX, BATCHES = 101, 102, 103
 class Group:
     """Samples of one bucket and one weight."""
 
-    samples: Runs
+    samples: Rows
     quota: int
     """Seats that they take in an epoch: their number times their weight."""
 

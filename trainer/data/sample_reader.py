@@ -3,11 +3,10 @@ checked against the digest in the index.
 """
 
 import math
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -31,8 +30,28 @@ LARGEST_HEADER = 4096
 LARGEST_GAP = 1 << 16
 """Bytes of members that nobody wants, up to which one range is read and not two."""
 
-Seat = Mapping[str, NDArray[np.float16]]
-"""Role to where its array goes: latents as they are, text (longest d)."""
+
+class Place(NamedTuple):
+    """Where the arrays of one role go: those of all samples of a batch, one after the other."""
+
+    memory: memoryview
+    """Their bytes."""
+    size: int
+    """Of one of them."""
+    shape: tuple[int, ...]
+    """Latents as they are, text (longest d)."""
+
+
+Places = Mapping[str, Place]
+"""By role."""
+
+
+def places_of(arrays: Mapping[str, NDArray[np.float16]]) -> Places:
+    """Of contiguous arrays (b ...)."""
+    return {
+        role: Place(memoryview(array.view(np.uint8).reshape(-1)), array[0].nbytes, array.shape[1:])
+        for role, array in arrays.items()
+    }
 
 
 class Part(NamedTuple):
@@ -58,18 +77,21 @@ class Located(NamedTuple):
 _BY_OFFSET = attrgetter("offset")
 
 
-def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> Iterator[Located]:
+def locate(table: Table, rows: Int64[ndarray, " some"], roles: Sequence[str]) -> list[Located]:
     """Of rows of the table."""
+    found = table.rows[rows]
     columns = [MEMBERS.index(f"{role}.npy") for role in roles]
     shards = (np.searchsorted(table.first, rows, side="right") - 1).tolist()
-    keys, places = table.keys[rows].tolist(), table.places[rows[:, None], columns].tolist()
+    keys, places = found["key"].tolist(), found["places"][:, columns].tolist()
+    samples = []
     for key, shard, some in zip(keys, shards, places, strict=True):
         parts = [
             Part(role, offset, length, digest, table.shapes[shape])
             for role, (offset, length, digest, shape) in zip(roles, some, strict=True)
         ]
         parts.sort(key=_BY_OFFSET)
-        yield Located(key.decode(), f"{table.shards[shard].name}.tar", parts)
+        samples.append(Located(key.decode(), f"{table.shards[shard].name}.tar", parts))
+    return samples
 
 
 def locate_members(
@@ -97,20 +119,20 @@ class SampleReader:
         self._store, self._counters = store, counters
         self.attempts = attempts
         self._cache = cache
-        self._threads = threading.local()
-        self._headers: set[tuple[bytes, tuple[int, ...]]] = set()
+        self._begun: dict[tuple[bytes, tuple[int, ...]], xxhash.xxh3_64] = {}
+        """Digests of the headers that are known to be right, to go on from."""
 
-    def read(self, sample: Located, seat: Seat) -> dict[str, int]:
-        """Fills a seat; answers how many tokens each text has there, zeros after them.
+    def read(self, sample: Located, places: Places, seat: int) -> dict[str, int]:
+        """Fills a seat of a batch; answers how many tokens each text has there, zeros after them.
 
         CorruptShard when the bytes are not those that were written; RunError when there is no
         answer.
         """
         began = time.perf_counter()
-        ranges, checks, lengths = _layout(sample, seat, _Scratch(self._threads))
+        ranges, checks, lengths = _layout(sample, places, seat)
         if not self._from_cache(sample, ranges, checks):
             self.attempts(lambda: self._from_store(sample, ranges, checks))
-        num_bytes = sum(part.length for part in sample.parts)
+        num_bytes = sum([part.length for part in sample.parts])
         self._counters.read(num_bytes, time.perf_counter() - began)
         return lengths
 
@@ -140,18 +162,19 @@ class SampleReader:
 
     def _check(self, sample: Located, checks: list["Check"]) -> None:
         for part, pieces in checks:
-            state = xxhash.xxh3_64()
-            for piece in pieces:
+            header = (bytes(pieces[0]), part.shape)
+            begun = self._begun.get(header)
+            state = xxhash.xxh3_64(header[0]) if begun is None else begun.copy()
+            for piece in pieces[1:]:
                 state.update(piece)
             if state.intdigest() != part.digest:
                 raise CorruptShard(
                     f"{self._store.root}/{sample.tar}: {sample.key}.{part.role}.npy does not have "
                     "the bytes that were written; delete the shard and run `avdata encode` again"
                 )
-            header = (bytes(pieces[0]), part.shape)
-            if header not in self._headers:
+            if begun is None:
                 require_header(*header, f"{sample.tar}: {sample.key}.{part.role}.npy")
-                self._headers.add(header)
+                self._begun[header] = xxhash.xxh3_64(header[0])
 
 
 Check = tuple[Part, list[memoryview]]
@@ -159,71 +182,57 @@ Check = tuple[Part, list[memoryview]]
 
 
 def _layout(
-    sample: Located, seat: Seat, scratch: "_Scratch"
+    sample: Located, places: Places, seat: int
 ) -> tuple[list[Range], list[Check], dict[str, int]]:
     """Where the bytes of a sample go, and how many tokens its texts have there."""
     lengths: dict[str, int] = {}
     checks: list[Check] = []
     ranges: list[Range] = []
-    end = -1
+    end = -LARGEST_GAP - 1
     for part in sample.parts:
-        gap = part.offset - end
-        if end < 0 or gap < 0 or gap > LARGEST_GAP:
-            ranges.append((part.offset, []))
-        elif gap:
-            ranges[-1][1].append(scratch.take(gap))
-        pieces, count = _pieces(sample, part, seat, scratch)
+        role, offset, length, _, shape = part
+        memory, size, wanted = places[role]
+        room = memory[seat * size : (seat + 1) * size]
+        left = 0
+        if shape != wanted:
+            size, left = _differs(sample, part, room, wanted)
+            room = room[: size - left]
+        if role in TEXTS:
+            lengths[role] = min(shape[0], wanted[0])
+        header = length - size
+        if not 0 < header <= LARGEST_HEADER:
+            raise CorruptShard(
+                f"{sample.tar}: {sample.key}.{role}.npy has {length} bytes for {shape}"
+            )
+        pieces = [_unwanted(header), room]
+        if left:
+            pieces.append(_unwanted(left))
+        if not 0 <= offset - end <= LARGEST_GAP:
+            ranges.append((offset, []))
+        elif offset > end:
+            ranges[-1][1].append(_unwanted(offset - end))
         ranges[-1][1].extend(pieces)
         checks.append((part, pieces))
-        if part.role in TEXTS:
-            lengths[part.role] = count
-        end = part.offset + part.length
+        end = offset + length
     return ranges, checks, lengths
 
 
-class _Scratch:
-    """A thread's memory for bytes that nobody wants."""
-
-    def __init__(self, threads: threading.local) -> None:
-        self._threads = threads
-        self._used = 0
-
-    def take(self, size: int) -> memoryview:
-        room: Any = getattr(self._threads, "scratch", None)
-        if room is None or self._used + size > len(room):
-            # Pieces taken before keep the old memory alive.
-            room = self._threads.scratch = memoryview(bytearray(2 * (self._used + size)))
-        self._used += size
-        piece: memoryview = room[self._used - size : self._used]
-        return piece
-
-
-def _pieces(
-    sample: Located, part: Part, seat: Seat, scratch: _Scratch
-) -> tuple[list[memoryview], int]:
-    """Where a member's bytes go: its header, the seat, and what the seat has no room for."""
-    place = seat[part.role]
-    count, wanted = 0, part.shape
-    if part.role in TEXTS:
-        count = min(part.shape[0], len(place))
-        wanted = (part.shape[0], place.shape[1])
-        place[count:] = 0
-        place = place[:count]
-    elif part.shape != place.shape:
-        wanted = place.shape
-    if part.shape != wanted:
+def _differs(
+    sample: Located, part: Part, room: memoryview, wanted: tuple[int, ...]
+) -> tuple[int, int]:
+    """Bytes of a text of other length than its place, and those that the place has no room for;
+    the rest of a larger place becomes zero. CorruptShard for any other difference.
+    """
+    if part.role not in TEXTS or part.shape[1:] != wanted[1:]:
         raise CorruptShard(
             f"{sample.tar}: {sample.key}.{part.role}.npy has shape {part.shape}, the others of its "
             f"bucket {wanted}"
         )
     size = ITEM * math.prod(part.shape)
-    header = part.length - size
-    if not 0 < header <= LARGEST_HEADER:
-        raise CorruptShard(
-            f"{sample.tar}: {sample.key}.{part.role}.npy has {part.length} bytes for {part.shape}"
-        )
-    into = place.data.cast("B") if place.size else memoryview(b"")
-    pieces = [scratch.take(header), into]
-    if size > len(into):
-        pieces.append(scratch.take(size - len(into)))
-    return pieces, count
+    np.frombuffer(room, np.uint8)[size:] = 0
+    return size, max(0, size - len(room))
+
+
+def _unwanted(size: int) -> memoryview:
+    """Memory for bytes that are only checked, or not even that."""
+    return memoryview(bytearray(size))

@@ -1,5 +1,5 @@
 """Filters and weights over the index: which samples of a split train, how often an epoch, and in
-batches of which size. Both are masks over the mapped arrays; no sample is opened.
+batches of which size. Both are masks over columns of the table; no sample is opened.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from avdata.errors import UsageError
 from avdata.pipeline.shards.table import MEMBERS, Table
 from avdata.trainer.data.config import MixConfig
 from avdata.trainer.data.plan import Bucket, Group
-from avdata.trainer.data.runs import Runs, joined, runs_of, runs_where
+from avdata.trainer.data.rows import Rows, joined, rows_between, rows_where
 
 CHUNK = 1 << 16
 """Rows that are weighed at once: what is computed of them stays in the processor's cache."""
@@ -38,8 +38,8 @@ def buckets_of(
     found = {}
     for name, some in chosen.items():
         groups = [
-            Group(runs, max(1, round(len(runs) * Fraction(str(weight)))))
-            for weight, runs in _weighted(table, some, mix)
+            Group(rows, max(1, round(len(rows) * Fraction(str(weight)))))
+            for weight, rows in _weighted(table, some, mix)
         ]
         size = batch_size
         if mix.batch_tokens is not None:
@@ -55,24 +55,27 @@ def buckets_of(
     return found
 
 
-def _weighted(table: Table, spans: Spans, mix: MixConfig) -> list[tuple[float, Runs]]:
+def _weighted(table: Table, spans: Spans, mix: MixConfig) -> list[tuple[float, Rows]]:
     """The rows of a bucket by their weight, those of weight 0 left out."""
     if not (mix.only_subsets or mix.without_subsets or mix.subset_weights or mix.source_weights):
-        return [(1.0, runs_of(spans))] if _count(spans) else []
+        return [(1.0, rows_between(spans))] if _count(spans) else []
     by_source = _by_source(table, mix.source_weights)
-    found: dict[float, list[tuple[int, Runs]]] = {}
+    found: dict[float, list[Rows]] = {}
     for start, end in spans:
         for first in range(start, end, CHUNK):
             weights = _weights(table, first, min(first + CHUNK, end), mix, by_source)
-            for one in np.unique(weights[weights > 0]).tolist():
-                found.setdefault(one, []).append((first, runs_where(weights == one)))
+            while (left := weights > 0).any():
+                one = float(weights[left.argmax()])
+                alike = weights == one
+                found.setdefault(one, []).append(rows_where(alike, first))
+                weights[alike] = 0
     return [(one, joined(found[one])) for one in sorted(found)]
 
 
 def _weights(
     table: Table, first: int, last: int, mix: MixConfig, by_source: Float64[ndarray, " sources"]
 ) -> Float64[ndarray, " rows"]:
-    bits = np.asarray(table.subsets[first:last])
+    bits = table.subsets[first:last]
     weights = np.ones(last - first)
     if mix.only_subsets:
         weights *= (bits & _bits(table, mix.only_subsets)) != 0
@@ -91,9 +94,10 @@ def _bits(table: Table, names: Sequence[str]) -> UInt64[ndarray, ""]:
 
 
 def _by_source(table: Table, weights: Mapping[str, float]) -> Float64[ndarray, " sources"]:
-    found = np.ones(len(table.source_names))
+    names = table.source_names[:]
+    found = np.ones(len(names))
     for name, weight in weights.items():
-        named = np.char.startswith(table.source_names, name.encode())
+        named = np.char.startswith(names, name.encode())
         if not named.any():
             raise UsageError(f"source_weights.{name}: no source's digest begins like this")
         found[named] *= weight
@@ -102,7 +106,7 @@ def _by_source(table: Table, weights: Mapping[str, float]) -> Float64[ndarray, "
 
 def _tokens(table: Table, row: int, patch: int) -> int:
     """Latent tokens of one sample, video and audio."""
-    places = table.places[row]
+    (places,) = table.rows[row : row + 1]["places"]
     video, audio = (
         table.shapes[int(places[MEMBERS.index(f"{role}.npy")]["shape"])]
         for role in ("video", "audio")

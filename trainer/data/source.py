@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 
 from avdata import storage
@@ -36,14 +37,13 @@ class Source:
 
     def entries(self, split: str, count: int) -> list[SampleEntry]:
         """So many samples of a split, of all its buckets alike: those whose keys hash lowest."""
-        table = self.table
-        rows = (row for _, first, last in table.spans(split) for row in range(first, last))
-        return [
-            self._entry(row)
-            for row in heapq.nsmallest(
-                count, rows, key=lambda row: xxhash.xxh3_64_intdigest(bytes(table.keys[row]))
-            )
-        ]
+        spans = [np.arange(first, last) for _, first, last in self.table.spans(split)]
+        ranked = (
+            (xxhash.xxh3_64_intdigest(key), row)
+            for rows in spans
+            for key, row in zip(self.table.rows[rows]["key"].tolist(), rows.tolist(), strict=True)
+        )
+        return [self._entry(row) for _, row in heapq.nsmallest(count, ranked)]
 
     def _entry(self, row: int) -> SampleEntry:
         one, shard = self.table.sample(row), self.table.shard_of(row)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from avdata.errors import UsageError
 from avdata.trainer.data.config import Remainder
 from avdata.trainer.data.plan import Bucket, GlobalBatch, Group, Plan, slice_of
-from avdata.trainer.data.runs import joined, runs_of, runs_where
+from avdata.trainer.data.rows import joined, rows_between, rows_where
 
 LAWS = settings(deadline=None, max_examples=40)
 SEEDS = st.integers(0, 2**63)
@@ -25,7 +25,7 @@ def layouts(draw: st.DrawFn, quotas: bool = False) -> dict[str, Bucket]:
         for _ in range(draw(st.integers(1, 2))):
             size = draw(st.integers(1, 17))
             quota = draw(st.integers(1, 3 * size)) if quotas else size
-            groups.append(Group(runs_of([(row, row + size)]), quota))
+            groups.append(Group(rows_between([(row, row + size)]), quota))
             row += size
         found[name] = Bucket(groups, draw(st.integers(1, 9)))
     return found
@@ -172,8 +172,8 @@ def test_every_seat_of_two_epochs_has_its_own_key(buckets: dict[str, Bucket], se
 
 def two_buckets(size: int = 200) -> dict[str, Bucket]:
     return {
-        "p": Bucket([Group(runs_of([(0, size)]), size)], 8),
-        "q": Bucket([Group(runs_of([(size, 2 * size)]), size)], 8),
+        "p": Bucket([Group(rows_between([(0, size)]), size)], 8),
+        "q": Bucket([Group(rows_between([(size, 2 * size)]), size)], 8),
     }
 
 
@@ -192,7 +192,7 @@ def test_batches_of_different_buckets_are_mixed() -> None:
 
 
 def test_groups_of_a_bucket_are_mixed_in_its_batches() -> None:
-    groups = [Group(runs_of([(0, 100)]), 100), Group(runs_of([(100, 200)]), 100)]
+    groups = [Group(rows_between([(0, 100)]), 100), Group(rows_between([(100, 200)]), 100)]
     batches = epoch(Plan({"p": Bucket(groups, 20)}, seed=0))
     assert all(0 < (batch.rows < 100).sum() < 20 for batch in batches)
 
@@ -202,9 +202,19 @@ def test_no_samples_is_an_error() -> None:
         Plan({}, seed=0)
 
 
-@given(st.lists(st.booleans(), max_size=60), st.integers(0, 60))
-def test_runs_are_the_rows_of_a_mask_also_when_it_is_cut(mask: list[bool], cut: int) -> None:
-    marked, rows = np.array(mask, dtype=bool), np.flatnonzero(mask).tolist()
-    parts = [(0, runs_where(marked[:cut])), (cut, runs_where(marked[cut:]))]
-    for runs in (runs_where(marked), joined(parts)):
-        assert runs.at(np.arange(len(runs))).tolist() == rows
+@given(st.lists(st.booleans(), max_size=300), st.integers(0, 300))
+def test_rows_are_those_of_a_mask_also_when_it_is_cut(mask: list[bool], cut: int) -> None:
+    marked, wanted = np.array(mask, dtype=bool), np.flatnonzero(mask)
+    parts = joined([rows_where(marked[:cut]), rows_where(marked[cut:], cut)])
+    for rows in (rows_where(marked), parts):
+        assert rows.at(np.arange(len(rows))).tolist() == wanted.tolist()
+        assert rows.at(np.arange(len(rows))[::-3]).tolist() == wanted[::-3].tolist()
+
+
+@given(st.lists(st.integers(0, 200), max_size=8))
+def test_rows_of_spans_are_all_between_their_ends(edges: list[int]) -> None:
+    ends = sorted(edges)
+    spans = list(zip(ends[::2], ends[1::2], strict=False))
+    rows = rows_between(spans)
+    wanted = [row for first, end in spans for row in range(first, end)]
+    assert rows.at(np.arange(len(rows))).tolist() == wanted
