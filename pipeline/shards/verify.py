@@ -108,8 +108,14 @@ def _verify_shard(
     dataset: Dataset, shard: dict[str, Any], index: ShardIndex, seen: _Seen
 ) -> Iterator[tuple[str, str]]:
     """(key, what) of each problem."""
+    place = tar_path(dataset.root, shard["name"])
     try:
-        with storage.local_copy(tar_path(dataset.root, shard["name"])) as tar:
+        with storage.reaching(place):
+            size = place.stat().st_size
+        if storage.is_remote(place) and size > index.size_bytes:
+            yield "", f"{size} bytes, the index has {index.size_bytes}: not fetched"
+            return
+        with storage.local_copy(place) as tar:
             yield from _verify_bytes(dataset, shard, index, tar)
             with tar.open("rb") as file:
                 for sample in index.samples:

@@ -1,6 +1,7 @@
 """Shards on a real S3 server."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import fsspec
@@ -104,6 +105,27 @@ def test_lost_indices_are_made_again_and_damage_is_named(s3_bucket: Path) -> Non
     (root / entry.tar).unlink()
     with pytest.raises(CorruptShard, match="missing"):
         read_sample(root, entry)
+
+
+def test_an_object_larger_than_its_shard_is_not_fetched(
+    s3_bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write(s3_bucket / "shards")
+    tar, others = dataset.root / dataset.samples("train")[0].tar, len(dataset.shards) - 1
+    size = tar.stat().st_size
+    tar.write_bytes(tar.read_bytes() + bytes(512))
+    fetched: list[str] = []
+    fetch = storage.local_copy
+
+    def noted(path: Path) -> AbstractContextManager[Path]:
+        fetched.append(path.name)
+        return fetch(path)
+
+    monkeypatch.setattr(storage, "local_copy", noted)
+    (problem,) = verify(dataset).problems
+    assert problem.what == f"{size + 512} bytes, the index has {size}: not fetched"
+    assert len(fetched) == others
+    assert tar.name not in fetched
 
 
 def test_a_folder_of_other_things_is_refused(s3_bucket: Path) -> None:

@@ -75,6 +75,10 @@ def test_a_process_whose_time_is_up_says_so_and_trains_no_further_where_it_is_st
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")  # Of the same command, given again.
     assert exit_code_of_a_process(run, monkeypatch) is None
     assert checkpoint.latest(run) == 2
+    run = made(run.root, dataset, steps=3, stop_after_minutes=60)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")  # And lost a process since.
+    assert exit_code_of_a_process(run, monkeypatch) is None
+    assert checkpoint.latest(run) == 3
 
 
 @pytest.mark.parametrize(("restarts", "code"), [("0", 1), ("3", None)])
