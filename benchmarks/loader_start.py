@@ -27,7 +27,7 @@ from avdata.encoders.spec import AudioSpec, ClipShape, Specs, TextSpec, VideoSpe
 from avdata.pipeline.shards import column, table
 from avdata.pipeline.shards.index import IndexedSample, Member
 from avdata.trainer.data.config import MixConfig, ReadConfig
-from avdata.trainer.data.sample_reader import locate
+from avdata.trainer.data.located import locate
 from avdata.trainer.data.source import open_source, order_of
 
 SHARD, BUCKETS = 256, ("a", "b", "c", "d")
