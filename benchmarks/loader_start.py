@@ -3,7 +3,7 @@
     python benchmarks/loader_start.py --samples 10000000 --work FOLDER
 
 generates the index of a corpus (shards of 256 samples in 4 buckets, no tars) as the table that the
-loader keeps of it, and opens it in new processes: dataset.json, the mapped table, the plan, and
+loader keeps of it, and opens it in new processes: dataset.json, the table, the plan, and
 where the samples of the first batch and of a batch of epoch 1000 lie; then of 1000 more batches,
 for the memory that stays. The same with a filter and weights. It also makes the real indices of a
 small corpus and says how fast a table is made of them.
@@ -82,8 +82,9 @@ def _open(root: Path, mix: MixConfig) -> None:
     at_last, all_mapped = _resident()
     sys.stdout.write(
         f"first batch located in {first:.2f} s ({cpu:.2f} s of CPU), one of epoch 1000 in "
-        f"{1000 * later:.1f} ms; {own - held:.0f} MB of its own memory, {mapped:.0f} MB of files, "
-        f"1000 batches later {at_last - held:.0f} MB and {all_mapped:.0f} MB\n"
+        f"{1000 * later:.1f} ms; {own - held:.0f} MB of its own memory, {mapped:.0f} MB of files, RSS "
+        f"{own + mapped:.0f} MB; 1000 batches later {at_last - held:.0f} MB, {all_mapped:.0f} MB "
+        f"and {at_last + all_mapped:.0f} MB\n"
     )
 
 
