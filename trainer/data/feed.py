@@ -88,7 +88,7 @@ class Feed:
         closed = threading.Event()
         try:
             for batch, samples in self._begun(first, last):
-                waiting = iter(list(enumerate(_laid_out(batch, samples))))
+                waiting = deque(enumerate(_laid_out(batch, samples)))
                 readers = min(self.read.threads, len(samples))
                 reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
                 ahead.append((batch, reads))
@@ -166,12 +166,14 @@ class Feed:
         }
 
     def _fill(
-        self, batch: HostBatch, waiting: Iterator[tuple[int, Laid]], closed: threading.Event
+        self, batch: HostBatch, waiting: deque[tuple[int, Laid]], closed: threading.Event
     ) -> None:
-        """Reads one waiting seat after the other. Several readers take from the same iterator, that
-        of a list, whose next is one step of the interpreter.
-        """
-        for seat, laid in waiting:
+        """Reads one waiting seat after the other, as other readers do, until none is left."""
+        while True:
+            try:
+                seat, laid = waiting.popleft()
+            except IndexError:
+                return
             if closed.is_set():
                 return
             try:
