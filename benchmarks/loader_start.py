@@ -83,8 +83,8 @@ def _open(root: Path, mix: MixConfig) -> None:
     sys.stdout.write(
         f"first batch located in {first:.2f} s ({cpu:.2f} s of CPU), one of epoch 1000 in "
         f"{1000 * later:.1f} ms; {own - held:.0f} MB of its own memory, {mapped:.0f} MB of files, "
-        f"RSS {own + mapped:.0f} MB; 1000 batches later {at_last - held:.0f} MB, {all_mapped:.0f} MB "
-        f"and {at_last + all_mapped:.0f} MB\n"
+        f"RSS {own + mapped:.0f} MB; 1000 batches later {at_last - held:.0f} MB, "
+        f"{all_mapped:.0f} MB and {at_last + all_mapped:.0f} MB\n"
     )
 
 
