@@ -16,11 +16,12 @@ from avdata.trainer.data.layout import LARGEST_GAP, TEXTS, laid_out, places_of
 from avdata.trainer.data.located import Located, Part
 from avdata.trainer.data.sample_reader import SampleReader
 
+Arrays = dict[str, NDArray[np.float16]]
 LONGEST = 3
 SHAPES = {"video": (2, 3, 4), "audio": (5, 2)}
 
 
-def written(folder: Path, gaps: dict[str, int], tokens: int) -> tuple[Located, dict[str, NDArray]]:
+def written(folder: Path, gaps: dict[str, int], tokens: int) -> tuple[Located, Arrays]:
     """A tar of members at some distance, in the order of `gaps`."""
     data, parts, arrays = b"", [], {}
     for number, (role, gap) in enumerate(gaps.items()):
@@ -36,7 +37,7 @@ def written(folder: Path, gaps: dict[str, int], tokens: int) -> tuple[Located, d
     return Located("key", "tar", parts), arrays
 
 
-def seats(shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.float16]]:
+def seats(shapes: dict[str, tuple[int, ...]]) -> Arrays:
     return {role: np.full((3, *shape), 7, np.float16) for role, shape in shapes.items()}
 
 
