@@ -3,7 +3,7 @@
     python benchmarks/loader_start.py --samples 10000000 --work FOLDER
 
 generates the index of a corpus (shards of 256 samples in 4 buckets, no tars) as the table that the
-loader keeps of it, and opens it in new processes: dataset.json, the mapped table, the plan, and
+loader keeps of it, and opens it in new processes: dataset.json, the table, the plan, and
 where the samples of the first batch and of a batch of epoch 1000 lie; then of 1000 more batches,
 for the memory that stays. The same with a filter and weights. It also makes the real indices of a
 small corpus and says how fast a table is made of them.
@@ -28,7 +28,7 @@ from avdata.encoders.spec import AudioSpec, ClipShape, Specs, TextSpec, VideoSpe
 from avdata.pipeline.shards import column, table
 from avdata.pipeline.shards.index import IndexedSample, Member
 from avdata.trainer.data.config import MixConfig, ReadConfig
-from avdata.trainer.data.sample_reader import locate
+from avdata.trainer.data.located import locate
 from avdata.trainer.data.source import open_source, order_of
 
 SHARD, BUCKETS = 256, ("a", "b", "c", "d")
@@ -84,7 +84,8 @@ def _open(root: Path, mix: MixConfig) -> None:
     sys.stdout.write(
         f"first batch located in {first:.2f} s ({cpu:.2f} s of CPU), one of epoch 1000 in "
         f"{1000 * later:.1f} ms; {own - held:.0f} MB of its own memory, {mapped:.0f} MB of files, "
-        f"1000 batches later {at_last - held:.0f} MB and {all_mapped:.0f} MB\n"
+        f"RSS {own + mapped:.0f} MB; 1000 batches later {at_last - held:.0f} MB, "
+        f"{all_mapped:.0f} MB and {at_last + all_mapped:.0f} MB\n"
     )
 
 

@@ -16,9 +16,11 @@ from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.data.buffers import Ring
 from avdata.trainer.data.feed import Extra, Feed, HostBatch
+from avdata.trainer.data.layout import laid_out, places_of
+from avdata.trainer.data.located import locate_members
 from avdata.trainer.data.plan import Plan
 from avdata.trainer.data.quarantine import Quarantine
-from avdata.trainer.data.sample_reader import SampleReader, locate_members, places_of
+from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.data.source import Order, Source, open_source, order_of
 from avdata.trainer.data.state import State, state_at, step_of
 from avdata.trainer.flow import Clean
@@ -107,13 +109,15 @@ class Reader:
             if part.role in self.longest:
                 shape = (self.longest[part.role], *shape[1:])
             arrays[part.role] = np.zeros((1, *shape), np.float16)
-        lengths = {} if blank else self.samples.read(sample, places_of(arrays), 0)
+        laid = laid_out(sample, places_of(arrays), 0)
+        if not blank:
+            self.samples.read(laid)
         parts = []
         for role in self.roles[::2]:
             drawn = np.empty(arrays[role].shape[1:], np.float32)
             noise_into(drawn, STREAMS[role], *noise_key)
             text = torch.from_numpy(arrays[f"{role}_text"][0])
-            mask = torch.arange(len(text)) < lengths.get(f"{role}_text", 0)
+            mask = torch.arange(len(text)) < (0 if blank else laid.lengths[f"{role}_text"])
             latents = torch.from_numpy(arrays[role][0])
             parts.append(Clean(latents, torch.from_numpy(drawn), text, mask))
         return parts[0], parts[1] if len(parts) == 2 else None

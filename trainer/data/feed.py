@@ -23,16 +23,11 @@ from avdata.pipeline.shards.table import Table
 from avdata.trainer.data.buffers import Lease, Ring, room
 from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.counters import Counters
+from avdata.trainer.data.layout import TEXTS, Laid, laid_out, places_of
+from avdata.trainer.data.located import Located, locate
 from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
 from avdata.trainer.data.quarantine import Quarantine
-from avdata.trainer.data.sample_reader import (
-    TEXTS,
-    Located,
-    Places,
-    SampleReader,
-    locate,
-    places_of,
-)
+from avdata.trainer.data.sample_reader import SampleReader
 
 LOCATED = 256
 """Seats at least that are looked up at once: a small batch costs as much as some hundred seats."""
@@ -93,14 +88,11 @@ class Feed:
         closed = threading.Event()
         try:
             for batch, samples in self._begun(first, last):
-                places = places_of({role: one.numpy() for role, one in batch.arrays.items()})
-                waiting = iter(list(enumerate(samples)))
+                waiting = deque(enumerate(_laid_out(batch, samples)))
                 readers = min(self.read.threads, len(samples))
-                reads = [
-                    pool.submit(self._fill, batch, places, waiting, closed) for _ in range(readers)
-                ]
+                reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
                 ahead.append((batch, reads))
-                del batch, places, reads  # Its memory is the consumer's to let go.
+                del batch, waiting, reads  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
                     yield self._ready(ahead)
             while ahead:
@@ -174,30 +166,36 @@ class Feed:
         }
 
     def _fill(
-        self,
-        batch: HostBatch,
-        places: Places,
-        waiting: Iterator[tuple[int, Located]],
-        closed: threading.Event,
+        self, batch: HostBatch, waiting: deque[tuple[int, Laid]], closed: threading.Event
     ) -> None:
-        """Reads one waiting seat after the other. Several readers take from the same iterator, that
-        of a list, whose next is one step of the interpreter.
-        """
-        for seat, sample in waiting:
+        """Reads one waiting seat after the other, as other readers do, until none is left."""
+        while True:
+            try:
+                seat, laid = waiting.popleft()
+            except IndexError:
+                return
             if closed.is_set():
                 return
             try:
-                for role, count in self.reader.read(sample, places, seat).items():
-                    batch.lengths[role][seat] = count
+                self.reader.read(laid)
             except CorruptShard as error:
                 # Every rank goes on in step: the seat stays, empty, and counts for nothing.
-                self.quarantine.add(sample.key, sample.tar, error)
+                self.quarantine.add(laid.sample.key, laid.sample.tar, error)
                 self.counters.add("substitutes")
                 batch.weights[seat] = 0
-                for array in batch.arrays.values():
+                for array in (*batch.arrays.values(), *batch.lengths.values()):
                     array[seat] = 0
             if self.extra is not None:
                 self.extra.fill(batch, seat)
+
+
+def _laid_out(batch: HostBatch, samples: Sequence[Located]) -> list[Laid]:
+    """Into the seats of a batch, whose texts' lengths are then known."""
+    places = places_of({role: array.numpy() for role, array in batch.arrays.items()})
+    laid = [laid_out(sample, places, seat) for seat, sample in enumerate(samples)]
+    for role, lengths in batch.lengths.items():
+        lengths.copy_(torch.tensor([one.lengths.get(role, 0) for one in laid]))
+    return laid
 
 
 def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:

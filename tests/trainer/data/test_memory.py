@@ -9,8 +9,8 @@ import pytest
 from avdata.pipeline.shards.column import write_column
 from avdata.pipeline.shards.table import MEMBERS, ROW, Table, TableShard, read_table
 from avdata.trainer.data.config import MixConfig
+from avdata.trainer.data.located import locate
 from avdata.trainer.data.plan import Plan
-from avdata.trainer.data.sample_reader import locate
 from avdata.trainer.data.selection import buckets_of
 
 SHARDS, SHARD = 400, 1000

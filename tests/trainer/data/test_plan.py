@@ -209,6 +209,8 @@ def test_rows_are_those_of_a_mask_also_when_it_is_cut(mask: list[bool], cut: int
     for rows in (rows_where(marked), parts):
         assert rows.at(np.arange(len(rows))).tolist() == wanted.tolist()
         assert rows.at(np.arange(len(rows))[::-3]).tolist() == wanted[::-3].tolist()
+        held = rows.words.nbytes + rows.first.nbytes + rows.before.nbytes
+        assert 8 * held <= 3 * (len(mask) + 3 * 64)
 
 
 @given(st.lists(st.integers(0, 200), max_size=8))
