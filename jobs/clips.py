@@ -34,7 +34,7 @@ from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 
-VERSION = 1
+VERSION = 2
 """Raise when the same clip gives another file; every file made before is then made again."""
 
 

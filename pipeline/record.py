@@ -38,7 +38,9 @@ class Media:
     """After rotation."""
     height: int
     rotation: int
-    """Clockwise degrees that the file asks a player for."""
+    """Clockwise degrees that the file asks a player for, after a flip of top and bottom where it is
+    flagged `mirrored`.
+    """
     fps: float
     """Decoded frames per second of decoded duration."""
     vfr: bool

@@ -18,7 +18,13 @@ from avdata.errors import MediaError
 from avdata.pipeline.media.alive import getting_on
 from avdata.pipeline.media.channels import ChannelSums
 from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded, frame_seconds
-from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
+from avdata.pipeline.media.geometry import (
+    analysis_size,
+    mirrored,
+    pixel_aspect,
+    scaled,
+    shown_size,
+)
 from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
 from avdata.pipeline.media.luma import scaled_luma
@@ -116,6 +122,7 @@ class SourceStream:
         self._size = (0, 0)
         self._shown = (0, 0)
         self._rotation = 0
+        self._mirrored = False
         self._format: av.VideoFormat | None = None
         self._hdr: str | None = None
         self._last_duration = 0.0
@@ -212,6 +219,7 @@ class SourceStream:
             self._shown = shown_size(frame, pixel_aspect(self._container))
             self._size = analysis_size(*self._shown, ANALYSIS_LONGER_SIDE)
             self._rotation = frame.rotation
+            self._mirrored = mirrored(frame)
             self._format = frame.format
             self._hdr = hdr(frame)
         elif at - self._zero <= last:
@@ -240,6 +248,7 @@ class SourceStream:
             "decode_errors": self._num_errors + self._track.num_refused > 0,
             "truncated": declared is not None and declared - self.end > max(0.5, 0.05 * declared),
             "no_declared_duration": declared is None,
+            "mirrored": self._mirrored,
             "audio_unreadable": bool(unreadable) or unheard,
             "no_audio_stream": self._audio is None and not unreadable,
         }
