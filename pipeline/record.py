@@ -246,6 +246,10 @@ class Clip:
     start_s: float
     """On the source's own clock, whose zero is its first frame."""
     end_s: float
+    jumped_s: float
+    """By how much timestamps of the file have jumped before `start_s`, gaps that the source's own
+    clock leaves out: 0 but where it is flagged `timestamps_jump`.
+    """
     media: Media
     technical: Technical
     motion: Motion
@@ -265,6 +269,13 @@ class Clip:
     """keep or drop once a policy has been applied."""
     reasons: list[str] = field(default_factory=list)
     """Names of the policy rules that drop it, in the policy's order."""
+
+    @property
+    def in_file_s(self) -> float:
+        """Its start after the file's first frame by the file's own timestamps, as `read_clip` takes
+        it.
+        """
+        return self.start_s + self.jumped_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,14 @@ from avdata.pipeline.measure.events import heard_and_seen
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.looks import Looker
 from avdata.pipeline.measure.motion import FlowMeter, motion, still
-from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
+from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots, with_jumps
 from avdata.pipeline.measure.technical import (
     FrameExposure,
     bits_per_pixel,
     frame_exposure,
     technical,
 )
+from avdata.pipeline.media.clock import SourceClock
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
@@ -34,7 +35,13 @@ VERSION = 10
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""
-DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
+DAMAGE = (
+    "truncated",
+    "decode_errors",
+    "timestamps_out_of_order",
+    "timestamps_jump",
+    "audio_unreadable",
+)
 """Flags that explain why a source is too short, the likeliest first."""
 
 
@@ -87,6 +94,7 @@ class _Tracks:
     heard: Heard | None
     looker: Looker
     media: Media
+    clock: SourceClock
 
 
 def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
@@ -133,7 +141,8 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         before = picture
     heard, times = listened(stream), stream.times.tolist()
     onsets_s, struck = ([], []) if heard is None else (heard.onsets_s, heard.struck)
-    transitions = finder.finish()
+    jumps_s = [jump.at_s for jump in stream.clock.jumps]
+    transitions = with_jumps(finder.finish(), times, jumps_s)
     for cut in (one.end for one in transitions):
         meter.cut(times[cut])
         exposures[cut] = replace(exposures[cut], change=np.inf)
@@ -149,6 +158,7 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         heard=heard,
         looker=looker,
         media=stream.media(),
+        clock=stream.clock,
     )
 
 
@@ -188,6 +198,7 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
         shot=shot,
         start_s=start,
         end_s=end,
+        jumped_s=tracks.clock.jumped_s(start),
         media=tracks.media,
         technical=technical(tracks.exposures[inside], looks, bits_per_pixel(source, tracks.media)),
         motion=moved,

@@ -44,7 +44,7 @@ class ClipMedia:
 def read_clip(
     path: Path, start_s: float, shape: ClipShape, threads: int = 1, fit: Fit = CENTER_CROP
 ) -> ClipMedia:
-    """The clip that starts `start_s` after the source's first frame.
+    """The clip that starts `start_s` after the source's first frame by the file's own timestamps.
 
     MediaError when the source ends before the clip does.
     """

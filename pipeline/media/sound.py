@@ -1,6 +1,7 @@
 """Sound placed by timestamp: decoded audio frames in, samples on the picture's clock out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +16,9 @@ from avdata.pipeline.media.spool import Spool
 # A later frame that starts this far from where the last one ended begins a new stretch; less is
 # the rounding of container clocks (Matroska counts milliseconds) and must not tear the sound.
 JOIN_SECONDS = 0.02
+
+Clock = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Its own times for the container's."""
 
 
 class Samples(Protocol):
@@ -79,20 +83,20 @@ class SoundTrack:
 
         Without `num_samples`, to the end of the sound: for sound whose times can be trusted.
         """
-        placed = self._placed(start_s, num_samples)
+        placed = self._placed(lambda times: times - start_s, num_samples)
         return placed.read(0, len(placed))
 
-    def mono(self, start_s: float, num_samples: int) -> Samples:
-        """As `finish` of one channel, but read when asked for: whatever its length, it costs no
-        memory.
+    def mono(self, clock: Clock, num_samples: int) -> Samples:
+        """As `finish` of one channel from the clock's zero on, but read when asked for: whatever
+        its length, it costs no memory.
         """
-        return self._placed(start_s, num_samples)
+        return self._placed(clock, num_samples)
 
-    def _placed(self, start_s: float, num_samples: int | None) -> "_Placed":
+    def _placed(self, clock: Clock, num_samples: int | None) -> "_Placed":
         self._flush()
-        at = [round((start - start_s) * self.rate) for start, _ in self._stretches]
+        starts = np.array([start for start, _ in self._stretches], np.float64)
         edges = np.array([*(first for _, first in self._stretches), len(self._samples)], np.int64)
-        placed = np.array(at, np.int64)
+        placed = np.round(clock(starts) * self.rate).astype(np.int64)
         if num_samples is None:
             num_samples = int((placed + np.diff(edges)).max(initial=0))
         return _Placed(self._samples, self.channels, placed, edges, max(num_samples, 0))
