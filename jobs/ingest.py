@@ -42,7 +42,15 @@ class MeasureSource:
         try:
             parts.write_clips(digest, self._clips(uri, digest))
         except MediaError as error:
-            failed = Quarantined(uri, size, error.stage, error.reason, error.detail, attempts=1)
+            failed = Quarantined(
+                uri,
+                size,
+                error.stage,
+                error.reason,
+                error.detail,
+                attempts=1,
+                memory_gib=self.config.limits.memory_gib,
+            )
             parts.write_failure(digest, failed)
         return {"uri": uri, "size_bytes": size}
 
@@ -86,7 +94,7 @@ def ingest(
 
 
 def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine: Engine) -> None:
-    todo = manifest.unmeasured(sources, config.fingerprint)
+    todo = manifest.unmeasured(sources, config.fingerprint, config.limits.memory_gib)
     if len(todo) == 0:
         return
     # The largest first: a long source started last would leave every other core idle.

@@ -289,3 +289,5 @@ class Quarantined:
     reason: str
     detail: str
     attempts: int
+    memory_gib: float | None = None
+    """The bound under which it was measured; None where it never was."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.pipeline.media.channels import ChannelSums
+from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.spool import Spool
 
 # A later frame that starts this far from where the last one ended begins a new stretch; less is
@@ -56,7 +57,10 @@ class SoundTrack:
         """
         try:
             self._add(frame)
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
+            require_room()
             self.num_refused += 1
             self._resampler = self._kind = None
 

@@ -29,6 +29,7 @@ from avdata.pipeline.media.geometry import (
 from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
 from avdata.pipeline.media.luma import scaled_luma
+from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.priming import SoundStart
 from avdata.pipeline.media.sound import Samples, SoundTrack
 from avdata.pipeline.record import Media
@@ -88,6 +89,8 @@ def opened(path: Path, threads: int) -> Iterator[av.container.InputContainer]:
         raise MediaError("probe", "empty_file", "0 bytes")
     try:
         container = av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace")
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError("probe", "not_media", _short(error, path)) from error
     with container:
@@ -206,6 +209,7 @@ class SourceStream:
         )
 
     def _count_error(self) -> None:
+        require_room()
         self._num_errors += 1
 
     def _listen(self) -> None:
@@ -231,6 +235,8 @@ class SourceStream:
         self._require_not_over(t)
         try:
             picture = Picture.of(t, frame, self._size)
+        except MemoryError:
+            raise
         except av.error.FFmpegError:  # A format that its scaler does not know, by damage.
             self._count_error()
             return
