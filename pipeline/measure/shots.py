@@ -47,10 +47,6 @@ class ShotConfig:
     transnet: str | None = None
     """An ONNX file of TransNetV2 to use instead; needs onnxruntime."""
 
-    def __post_init__(self) -> None:
-        if self.transnet is not None and not Path(self.transnet).is_file():
-            raise ValueError(f"transnet must be an ONNX file, {self.transnet} is none")
-
     @property
     def digest(self) -> str | None:
         """Of the network; None for the built-in detector."""
