@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 import av.error
@@ -66,6 +66,8 @@ class SoundTrack:
 
     def _add(self, frame: av.AudioFrame) -> None:
         start = self._next_s if frame.time is None else float(frame.time)
+        if frame.layout.name.startswith("ambisonic"):
+            frame = _from_all_around(frame)
         kind = (frame.layout.name, frame.format.name, frame.sample_rate)
         if kind != self._kind or abs(start - self._next_s) > JOIN_SECONDS:
             self._flush()
@@ -153,6 +155,19 @@ class _Placed:
             first = int(self.edges[k]) + begin - int(self.at[k])
             out[:, begin - low : end - low] = self.samples[first : first + end - begin].T
         return np.nan_to_num(out, copy=False)
+
+
+def _from_all_around(frame: av.AudioFrame) -> av.AudioFrame:
+    """Channel W of an ambisonic sound, what is heard from all directions at its level: FFmpeg
+    cannot mix such a sound down. It comes first, in any order of the channels.
+    """
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    first: NDArray[Any] = np.ascontiguousarray(samples[:1])
+    mono = av.AudioFrame.from_ndarray(first, format=frame.format.name, layout="mono")
+    mono.sample_rate = frame.sample_rate
+    return mono
 
 
 def _resampler(channels: int, rate: int) -> av.AudioResampler:
