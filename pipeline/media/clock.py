@@ -3,8 +3,8 @@
 Recordings put behind one another in a stream (MPEG-TS, MPEG-PS, Ogg: FFmpeg's `ts_discont`) bring
 each a clock of their own. There, a step of more than `JUMP_SECONDS` between two pictures is a jump,
 unless the sound goes on meanwhile: then it is a picture held for long. In other containers a
-picture is held for as long as the times say. FFmpeg takes a step back of over a minute for the wrap
-of a clock of 33 bits, so it is a jump forward, too.
+picture is held for as long as the times say. What lies over a minute before the file's first time
+FFmpeg takes for the wrap of a clock of 33 bits, so that a step back so far is one ahead.
 """
 
 from bisect import bisect_right
