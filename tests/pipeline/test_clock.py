@@ -13,6 +13,8 @@ from avdata.pipeline.measure.source import IngestConfig, measure_source
 from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.record import Clip
+from avdata.pipeline.sources.clips import clip_media
+from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.media import (
     HEIGHT,
     WIDTH,
@@ -35,34 +37,33 @@ SECONDS = COUNT / FPS
 HIT_S = 0.5
 
 
-def pictures(seed: int) -> list[Image]:
-    """A square that walks."""
-    return [with_square(textured(seed), 2 * k, 20) for k in range(COUNT)]
+PICTURES = [with_square(textured(0), 2 * k, 20) for k in range(COUNT)]
+"""A square that walks; there is nothing that shows where the next recording begins."""
 
 
-def number_of(image: Image, among: list[Image]) -> int:
-    return int(np.argmin([np.abs(image.astype(int) - one).mean() for one in among]))
+def number_of(image: Image) -> int:
+    return int(np.argmin([np.abs(image.astype(int) - one).mean() for one in PICTURES]))
 
 
-def recording(path: Path, seed: int, start_s: float) -> bytes:
-    """And a click half a second after its begin."""
+def recording(path: Path, start_s: float) -> bytes:
+    """Of the pictures, and a click half a second after its begin."""
     sound = Sound(clicks([HIT_S], SECONDS), start_s)
     times = times_at(FPS, COUNT, start_s)
-    return write_movie(path, pictures(seed), times, sound, Coding(b_frames=2)).read_bytes()
+    return write_movie(path, PICTURES, times, sound, Coding(b_frames=2)).read_bytes()
 
 
 def joined(folder: Path, *starts_s: float) -> Path:
     path = folder / "joined.ts"
-    parts = [recording(folder / "a.ts", k, at) for k, at in enumerate(starts_s)]
+    parts = [recording(folder / "a.ts", at) for at in starts_s]
     path.write_bytes(b"".join(parts))
     return path
 
 
 def measured(path: Path) -> list[Clip]:
-    return measure_source(path, path.name, CONFIG)
+    return measure_source(path, str(path), CONFIG)
 
 
-@pytest.mark.parametrize("starts_s", [(10, 3610), (10, 36_010), (3600, 10), (10, 200, 500)])
+@pytest.mark.parametrize("starts_s", [(10, 36_010), (3600, 10), (10, 200, 500)])
 def test_a_jump_of_the_clock_is_no_time_and_ends_a_shot(
     tmp_path: Path, starts_s: tuple[float, ...]
 ) -> None:
@@ -77,9 +78,8 @@ def test_a_jump_of_the_clock_is_no_time_and_ends_a_shot(
     assert not media.vfr
     for k, clip in enumerate(clips):
         assert clip.start_s == pytest.approx(SECONDS * k, abs=0.01)
-        found = read_clip(path, clip.in_file_s, SHAPE)
-        among = pictures(k)
-        numbers = [number_of(image, among) for image in found.frames]
+        found = clip_media(clip, SHAPE, LocalCopies(1.0))
+        numbers = [number_of(image) for image in found.frames]
         np.testing.assert_allclose(numbers, FPS * np.arange(17) / 16, atol=0.51)
         assert click_time(found.samples) == pytest.approx(HIT_S, abs=0.03)
         assert clip.audio is not None
