@@ -41,7 +41,10 @@ class Tally:
         """One source."""
         events = sorted({event.t + clip.start_s for clip in clips for event in clip.events})
         spans = [(clip.start_s, clip.end_s) for clip in clips]
-        true = [t for t in true if any(low <= t < high for low, high in spans)]
+        true, others = (
+            [t for t in times if any(low <= t < high for low, high in spans)]
+            for times in (true, others)
+        )
         self.clips += len(clips)
         self.found += len(events)
         self.true += len(true)
