@@ -7,7 +7,7 @@ classes, so this file is the schema; raise `VERSION` when a field changes its me
 
 from dataclasses import dataclass, field
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +95,26 @@ class Motion:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Loudness and events of the sound; the row holds None where there is no sound."""
+    """Loudness and events of the sound; the row holds None where there is no sound.
+
+    Levels are of the louder channel; all but the peak and clipping without its mean. What hears
+    (onsets, speech, tones, contacts) hears the mono mix.
+    """
 
     rms_dbfs: float
     """-120 for digital silence."""
+    loudest_dbfs: float
+    """RMS of the loudest 50 ms."""
     peak_dbfs: float
     silence_share: float
     """Share of 50 ms windows below -60 dBFS."""
     onsets_s: list[float]
     lufs: float | None
-    """Integrated loudness (ITU-R BS.1770-4) of the mono mix; None under 0.4 s or -70 LUFS."""
+    """Integrated loudness (ITU-R BS.1770-4) of all channels; None under 0.4 s or -70 LUFS."""
     clipped_share: float
-    """Share of samples at 0.99 of full scale or beyond."""
+    """Share of samples at 0.99 of full scale or beyond, in the channel with more of them."""
     dc_offset: float
-    """Mean of the samples, full scale being 1."""
+    """Mean of the samples, full scale being 1, of the channel where it is further from zero."""
     bandwidth_hz: float | None
     """The frequency below which lies 99 % of the energy; None for silence."""
     snr_db: float | None

@@ -1,7 +1,7 @@
 """Everything about one source from one decode: its clips, measured and labelled.
 
 The stream is read once. Per frame only small numbers are kept, never the picture, and of the sound
-one channel: some 0.3 MB a second. At the end shots are cut into clips and each clip gathers the
+two channels: some 0.5 MB a second. At the end shots are cut into clips and each clip gathers the
 numbers of its own frames.
 """
 
@@ -31,7 +31,7 @@ from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
 
-VERSION = 9
+VERSION = 10
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""

@@ -21,6 +21,7 @@ from avdata.pipeline.sources.table import SourceRow
 
 SOUND = Audio(
     rms_dbfs=-20.0,
+    loudest_dbfs=-12.0,
     peak_dbfs=-3.0,
     silence_share=0.0,
     onsets_s=[0.5],
