@@ -11,8 +11,8 @@ from avdata.pipeline.measure.audio import Heard, bandwidth_hz, lufs
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.spectrum import low_spectrum
 from avdata.pipeline.media.sound import Mono, SoundTrack
-from avdata.pipeline.record import Audio, Motion
-from tests.pipeline.media import RATE, silence, tone
+from avdata.pipeline.record import Audio, ContactEvent, Motion
+from tests.pipeline.media import RATE, clicks, silence, tone
 
 SECONDS = 2.0
 STILL = Motion(mean=0, peak=0, moving_share=0, camera_speed=0)
@@ -39,6 +39,10 @@ def heard(*channels: Float[ndarray, " m"]) -> Audio:
     sound = track.placed(0.0)
     source = Heard(sound, track.is_mono, RATE, [], [], low_spectrum(Mono(sound), RATE), speech=None)
     return source.audio(0.0, len(channels[0]) / RATE)
+
+
+def an_event() -> ContactEvent:
+    return ContactEvent(t=1.0, t_audio=1.0, t_video=1.0, lag_ms=0.0, strength=1.0, confidence=1.0)
 
 
 def test_loudness_is_in_dbfs() -> None:
@@ -149,6 +153,16 @@ def test_a_constant_is_no_sound_and_hides_none() -> None:
     assert shifted.dc_offset == pytest.approx(0.2, abs=0.001)
     for name in ("rms_dbfs", "loudest_dbfs", "bandwidth_hz", "snr_db", "lufs"):
         assert getattr(shifted, name) == pytest.approx(getattr(plain, name), rel=0.01, abs=0.01)
+
+
+def test_a_click_in_silence_is_no_silence() -> None:
+    sound = clicks([0.5, 1.2], SECONDS)[0]
+    for gain, silent in ((0.3, False), (0.1, False), (1e-3, True)):
+        found = heard(gain * sound)
+        assert found.rms_dbfs < -35
+        assert labels(STILL, found, []).silent == silent
+        assert not labels(STILL, found, [an_event()]).silent
+    assert labels(STILL, None, []).silent
 
 
 def test_the_loudest_window_is_of_either_channel() -> None:
