@@ -87,7 +87,8 @@ class Motion:
 
     mean: float
     peak: float
-    """95th percentile over time of the largest patch."""
+    """95th percentile over time of the fastest cell's speed, weighed by the root of the share of
+    the cell that moves."""
     moving_share: float
     """Mean share of the picture that moves by itself."""
     camera_speed: float
@@ -137,7 +138,13 @@ class ContactEvent:
     lag_ms: float
     """t_audio - t_video: positive when the sound comes late."""
     strength: float
+    """Change of velocity, heights/s, of a thing that fills its cell; of a smaller one weighed by
+    the root of the share that it fills."""
     confidence: float
+    x: float
+    """Where in the picture it is seen: middle of the cell whose velocity changes, 0 left to 1."""
+    y: float
+    """0 top to 1 bottom."""
 
 
 @dataclass(frozen=True, slots=True)

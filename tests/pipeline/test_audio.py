@@ -11,7 +11,8 @@ from avdata.pipeline.measure.audio import Heard, bandwidth_hz, lufs
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.spectrum import low_spectrum
 from avdata.pipeline.media.sound import Mono, SoundTrack
-from avdata.pipeline.record import Audio, ContactEvent, Motion
+from avdata.pipeline.record import Audio, Motion
+from tests.pipeline.clips import EVENT
 from tests.pipeline.media import RATE, clicks, silence, tone
 
 SECONDS = 2.0
@@ -39,10 +40,6 @@ def heard(*channels: Float[ndarray, " m"]) -> Audio:
     sound = track.placed(0.0)
     source = Heard(sound, track.is_mono, RATE, [], [], low_spectrum(Mono(sound), RATE), speech=None)
     return source.audio(0.0, len(channels[0]) / RATE)
-
-
-def an_event() -> ContactEvent:
-    return ContactEvent(t=1.0, t_audio=1.0, t_video=1.0, lag_ms=0.0, strength=1.0, confidence=1.0)
 
 
 def test_loudness_is_in_dbfs() -> None:
@@ -161,7 +158,7 @@ def test_a_click_in_silence_is_no_silence() -> None:
         found = heard(gain * sound)
         assert found.rms_dbfs < -35
         assert labels(STILL, found, []).silent == silent
-        assert not labels(STILL, found, [an_event()]).silent
+        assert not labels(STILL, found, [EVENT]).silent
     assert labels(STILL, None, []).silent
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from avdata.errors import UsageError
 from avdata.pipeline.manifest import Manifest
-from avdata.pipeline.record import Clip, ContactEvent, Quarantined
+from avdata.pipeline.record import Clip, Quarantined
 from avdata.pipeline.report.curves import smoothed
 from avdata.pipeline.report.gallery import NUM_CLIPS, chosen
 from avdata.pipeline.report.report import report
 from avdata.pipeline.report.samples import NUM_PICTURES
 from avdata.pipeline.selection import funnel
-from tests.pipeline.clips import a_clip, assemble, write_parts
+from tests.pipeline.clips import EVENT, a_clip, assemble, write_parts
 
 HOSTILE = "<script>alert('$x$')</script>"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -75,10 +75,9 @@ def a_manifest(root: Path, clips: list[Clip], failed: list[Quarantined] | None =
 
 
 def varied() -> list[Clip]:
-    event = ContactEvent(t=0.5, t_audio=0.5, t_video=0.49, lag_ms=10, strength=1, confidence=1)
     return [
         a_clip("kept.mp4"),
-        dataclasses.replace(a_clip("hit.mp4", contact=True), events=[event]),
+        dataclasses.replace(a_clip("hit.mp4", contact=True), events=[EVENT]),
         a_clip("large.mp4", motion="large", captions=None),
         a_clip("dark.mp4", luma_mean=0.01),
         a_clip("dark_silent.mp4", luma_mean=0.02, audio=None),
