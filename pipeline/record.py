@@ -70,7 +70,7 @@ class Technical:
     black_share: float
     """Share of frames that are black."""
     frozen_share: float
-    """Share of frames that repeat the one before."""
+    """Share of the time in which a frame repeats the one before, or is held beyond 0.25 s."""
     sharpness: float | None
     """Variance of the Laplacian over the variance of luma, at analysis size; None when flat."""
     letterbox_share: float | None

@@ -26,7 +26,7 @@ class Measurement:
 MEASUREMENTS = (
     Measurement("technical.luma_mean", "Brightness", "mean luma, 0 to 1"),
     Measurement("technical.luma_std", "Contrast", "spread of luma within a frame"),
-    Measurement("technical.frozen_share", "Frozen", "share of frames"),
+    Measurement("technical.frozen_share", "Frozen", "share of the time"),
     Measurement("motion.peak", "Peak motion", "frame heights per second"),
     Measurement("motion.moving_share", "Moving area", "share of the picture"),
     Measurement("motion.camera_speed", "Camera motion", "frame heights per second"),
