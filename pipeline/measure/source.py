@@ -138,7 +138,6 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
     transitions = finder.finish()
     for cut in (one.end for one in transitions):
         meter.cut(times[cut])
-        exposures[cut] = replace(exposures[cut], change=np.inf)
     spans = shots(times, stream.end, transitions)
     events, sync = heard_and_seen(spans, onsets_s, struck, meter)
     return _Tracks(

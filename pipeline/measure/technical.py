@@ -34,7 +34,7 @@ class FrameExposure:
     std: float
     change: float
     """Mean absolute difference from the frame before in the cell where it is largest; infinite for
-    the first of a shot.
+    the first.
     """
 
 

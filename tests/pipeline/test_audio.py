@@ -35,11 +35,14 @@ def collected(channels: Float[ndarray, "c m"]) -> SoundTrack:
     return track
 
 
-def heard(*channels: Float[ndarray, " m"]) -> Audio:
-    track = collected(np.stack(channels))
+def listening(channels: Float[ndarray, "c m"]) -> Heard:
+    track = collected(channels)
     sound = track.placed(0.0)
-    source = Heard(sound, track.is_mono, RATE, [], [], low_spectrum(Mono(sound), RATE), speech=None)
-    return source.audio(0.0, len(channels[0]) / RATE)
+    return Heard(sound, track.is_mono, RATE, [], [], low_spectrum(Mono(sound), RATE), speech=None)
+
+
+def heard(*channels: Float[ndarray, " m"]) -> Audio:
+    return listening(np.stack(channels)).audio(0.0, len(channels[0]) / RATE)
 
 
 def test_loudness_is_in_dbfs() -> None:
@@ -119,6 +122,15 @@ def test_channels_agree_oppose_or_have_nothing_in_common(offset: float) -> None:
     assert correlation(one, other) == pytest.approx(0, abs=0.02)
     assert correlation(one, 0 * one) is None
     assert correlation(one) is None
+
+
+def test_the_numbers_of_a_span_are_those_of_the_span() -> None:
+    one, other = noise(1.0, seed=1), noise(1.0, seed=2)
+    source = listening(np.stack([np.r_[one, 0.1 * one], np.r_[one, other]]))
+    first, second = source.audio(0.0, 1.0), source.audio(1.0, 2.0)
+    assert first.channel_correlation == pytest.approx(1)
+    assert second.channel_correlation == pytest.approx(0, abs=0.02)
+    assert first.rms_dbfs == pytest.approx(second.rms_dbfs, abs=0.2)
 
 
 def test_what_is_in_opposite_phase_is_as_loud_as_each_channel() -> None:
