@@ -10,7 +10,7 @@ lint:
 	$(PYTHON) -m ruff format --check .
 
 # The other benchmarks import peers, or have the name of a standard module (time).
-TYPED := alike contacts dedup encode_cost ingest_cost long_sources many_sources motion overfit roundtrip select_rows shots step_time train_pace
+TYPED := alike contacts dedup encode_cost ingest_cost labels long_sources many_sources motion overfit roundtrip select_rows shots step_time train_pace
 
 # Checkers follow files, not import hooks: link the packages to where their import name says.
 types:
