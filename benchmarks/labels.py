@@ -4,8 +4,8 @@
     python benchmarks/labels.py --videos 42 --seed 777
 
 MANIFEST.csv names videos beside it in `file` and has `y` or `n` in `speech` and `music`; a video
-has what any of its clips has. Without it the lag of generated videos is read, whose sound is late or
-early by up to 0.4 s. Speech needs the extra `speech`.
+has what any of its clips has. Without it the lag of generated videos is read, whose sound is late
+or early by up to 0.3 s. Speech needs the extra `speech`.
 """
 
 import csv

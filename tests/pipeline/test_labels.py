@@ -31,15 +31,20 @@ def test_motion_is_by_the_peak_and_by_its_geometric_mean_with_the_mean(
 
 
 @pytest.mark.parametrize(
-    ("column", "label", "below", "above"),
-    [("speech_share", "speech", 0.149, 0.151), ("tonal_share", "music", 0.299, 0.301)],
+    ("speech", "tones", "expected"),
+    [
+        (0.149, 0.301, (False, True)),
+        (0.151, 0.299, (True, False)),
+        (None, 0.301, (None, True)),
+        (0.151, None, (True, None)),
+    ],
 )
 def test_speech_and_music_are_shares_of_the_time(
-    column: str, label: str, below: float, above: float
+    speech: float | None, tones: float | None, expected: tuple[bool | None, bool | None]
 ) -> None:
-    for share, expected in ((below, False), (above, True), (None, None)):
-        heard = dataclasses.replace(SOUND, **{column: share})
-        assert getattr(labels(moved(), heard, []), label) is expected
+    heard = dataclasses.replace(SOUND, speech_share=speech, tonal_share=tones)
+    found = labels(moved(), heard, [])
+    assert (found.speech, found.music) == expected
 
 
 @pytest.mark.parametrize(("loudest", "silent"), [(-50.1, True), (-49.9, False)])

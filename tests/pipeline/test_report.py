@@ -125,11 +125,11 @@ def test_numbers_are_the_manifests(tmp_path: Path) -> None:
 
 
 def test_times_and_charts_are_the_manifests(tmp_path: Path) -> None:
-    def late(name: str, lag_ms: float, **changed: float) -> Clip:
+    def late(name: str, lag_ms: float, luma: float = 0.5) -> Clip:
         event = dataclasses.replace(EVENT, lag_ms=lag_ms)
-        return dataclasses.replace(a_clip(name, contact=True, **changed), events=[event])
+        return dataclasses.replace(a_clip(name, luma_mean=luma, contact=True), events=[event])
 
-    clips = [*varied(), late("late.mp4", 40.0), late("early.mp4", -20.0, luma_mean=0.02)]
+    clips = [*varied(), late("late.mp4", 40.0), late("early.mp4", -20.0, luma=0.02)]
     seconds = clips[0].end_s
     manifest = a_manifest(tmp_path / "m", clips)
     page = read(report([manifest.root], tmp_path / "report.html"))
