@@ -67,8 +67,8 @@ def _distances(
     clip, position = np.nonzero(prints.values)
     values = prints.values[clip, position]
     source, tick = prints.source[clip], prints.first[clip] + position
-    num_sources = int(prints.source.max(initial=-1)) + 1
-    votes = [np.zeros(0, np.int64)]
+    num_sources = max(int(prints.source.max(initial=0)) + 1, 1)
+    between, apart = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for key in keys(values):
         used = np.flatnonzero(key)
         if len(used) == 0:
@@ -84,15 +84,17 @@ def _distances(
             one, other = one[hit], other[hit]
             swap = source[one] > source[other]
             one, other = np.where(swap, other, one), np.where(swap, one, other)
-            ahead = tick[one] - tick[other] + (1 << TICK_BITS - 1)
-            votes.append((source[one] * num_sources + source[other]) << TICK_BITS | ahead)
-    return _winners(np.concatenate(votes), num_sources)
+            between.append(source[one] * num_sources + source[other])
+            apart.append(tick[one] - tick[other] + (1 << TICK_BITS - 1))
+    # Numbered as they occur: together with the distance, all that could be would not fit 64 bits.
+    pairs, number = np.unique(np.concatenate(between), return_inverse=True)
+    pair, ahead = _winners(number.astype(np.int64) << TICK_BITS | np.concatenate(apart))
+    return pairs[pair] // num_sources, pairs[pair] % num_sources, ahead
 
 
-def _winners(
-    votes: Int64[ndarray, " v"], num_sources: int
-) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
-    """The distance with most votes, those for the instants beside it included, of each pair."""
+def _winners(votes: Int64[ndarray, " v"]) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"]]:
+    """Pairs, and the distance of each with most votes, those for the instants beside it included.
+    """
     ballot, count = np.unique(votes, return_counts=True)
     beside = np.flatnonzero(np.diff(ballot) == 1)
     total = count.copy()
@@ -104,7 +106,7 @@ def _winners(
     best = order[is_first]
     best = best[total[best] >= MIN_VOTES]
     ahead = (ballot[best] & ((1 << TICK_BITS) - 1)) - (1 << TICK_BITS - 1)
-    return pair[best] // max(num_sources, 1), pair[best] % max(num_sources, 1), ahead
+    return pair[best], ahead
 
 
 def _candidates(
