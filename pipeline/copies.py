@@ -93,8 +93,7 @@ def _distances(
 
 
 def _winners(votes: Int64[ndarray, " v"]) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"]]:
-    """Pairs, and the distance of each with most votes, those for the instants beside it included.
-    """
+    """Pairs, and the distance of each with most votes, those for the instants beside it included."""
     ballot, count = np.unique(votes, return_counts=True)
     beside = np.flatnonzero(np.diff(ballot) == 1)
     total = count.copy()
