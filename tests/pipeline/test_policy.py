@@ -6,7 +6,7 @@ import yaml
 
 from avdata.errors import ConfigError
 from avdata.pipeline.arrow import from_table, to_table
-from avdata.pipeline.conditions import VALUES, holds
+from avdata.pipeline.conditions import COMPARE, VALUES, conditions, holds
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Clip
 from tests.pipeline.clips import a_clip
@@ -141,3 +141,13 @@ def test_values_that_a_rule_may_name_are_those_that_are_documented() -> None:
     media = (ROOT / "docs" / "media.md").read_text()
     flags = media[media.index("## Flags") :].partition("\n## ")[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", flags, re.MULTILINE)) == VALUES["media.flags"]
+
+
+def test_the_strict_example_has_every_rule_of_the_default_or_a_stricter_one() -> None:
+    strict = load_policy(ROOT / "examples" / "strict_policy.yaml").rules
+    for name, text in load_policy().rules.items():
+        for mine, theirs in zip(conditions(strict[name]), conditions(text), strict=True):
+            assert (mine.column, mine.operator) == (theirs.column, theirs.operator)
+            if mine.value != theirs.value:
+                assert theirs.operator in "<>"
+                assert COMPARE[theirs.operator](theirs.value, mine.value).as_py()
