@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import yaml
 
 from avdata.errors import ConfigError
-from avdata.pipeline.arrow import arrow_schema
+from avdata.pipeline.arrow import arrow_schema, leaves
 from avdata.pipeline.record import Clip
 
 COMPARE = {
@@ -41,6 +41,7 @@ VALUES = {
     "semantics.coupling": ("tight", "loose"),
 }
 """All that these columns of text ever hold."""
+COLUMNS = leaves(arrow_schema(Clip))
 DECIDED = ("status", "reasons")
 """What a policy decides, and so cannot ask for."""
 WORD = re.compile(r"""'(?:[^']|'')*'(?=\s|$)|"(?:[^"\\]|\\.)*"(?=\s|$)|\S+""")
@@ -95,7 +96,7 @@ def _condition(text: str, words: list[re.Match[str]]) -> Condition:
         raise ConfigError(f"cannot read {text!r}; write it as: field operator value")
     column, operator = words[0][0], words[1][0]
     literal = text[words[2].start() : words[-1].end()]
-    known = _leaves()
+    known = COLUMNS
     if column not in known:
         near = difflib.get_close_matches(column, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
@@ -163,13 +164,3 @@ def _text(column: str, operator: str, literal: str) -> str:
     if value not in values:
         raise ValueError(f"{column} is never {value}, but one of {', '.join(values)}")
     return value
-
-
-@functools.cache
-def _leaves() -> dict[str, pa.DataType]:
-    def walk(prefix: str, one: pa.Field) -> list[tuple[str, pa.DataType]]:
-        if pa.types.is_struct(one.type):
-            return [leaf for inner in one.type for leaf in walk(f"{prefix}{one.name}.", inner)]
-        return [(prefix + one.name, one.type)]
-
-    return dict(leaf for one in arrow_schema(Clip) for leaf in walk("", one))

@@ -60,6 +60,29 @@ def copies(prints: Prints, keys: Keys, alike: Alike) -> Int64[ndarray, "pairs 2"
     return np.unique(np.concatenate(found), axis=0)
 
 
+def same_clips(
+    prints: Prints, left: Int64[ndarray, " n"], right: Int64[ndarray, " n"], alike: Alike
+) -> Bool[ndarray, " n"]:
+    """Whether these pairs of clips have the same content, however their clocks are apart."""
+    same = np.zeros(len(left), bool)
+    for low in range(0, len(left), PAIRS_AT_ONCE):
+        some = np.arange(low, min(low + PAIRS_AT_ONCE, len(left)))
+        some = some[prints.source[left[some]] != prints.source[right[some]]]
+        level = prints.first[left] - prints.first[right]
+        for shift in _shifts(prints.count[left[some]], prints.count[right[some]]):
+            found = _agree(prints, left[some], right[some], level[some] - shift, alike)
+            same[some[found]] = True
+            some = some[~found]
+    return same
+
+
+def _shifts(left: Int64[ndarray, " n"], right: Int64[ndarray, " n"]) -> Iterator[int]:
+    """By which clips of so many prints can be moved and still overlap enough, nearest first."""
+    longer, shorter = np.maximum(left, right), np.minimum(left, right)
+    farthest = int((longer - MIN_OVERLAP * shorter).max(initial=-1))
+    yield from sorted(range(-farthest, farthest + 1), key=abs)
+
+
 def _distances(
     prints: Prints, keys: Keys
 ) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
@@ -93,7 +116,7 @@ def _distances(
 
 
 def _winners(votes: Int64[ndarray, " v"]) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"]]:
-    """Pairs, and the distance of each with most votes, those for the instants beside it included."""
+    """Pairs, and the distance of each with most votes, those for the instants beside it, too."""
     ballot, count = np.unique(votes, return_counts=True)
     beside = np.flatnonzero(np.diff(ballot) == 1)
     total = count.copy()

@@ -7,7 +7,8 @@ import yaml
 from avdata.errors import ConfigError
 from avdata.pipeline.arrow import from_table, to_table
 from avdata.pipeline.conditions import COMPARE, VALUES, conditions, holds
-from avdata.pipeline.policy import Policy, decide, load_policy
+from avdata.pipeline.decide import decide
+from avdata.pipeline.policy import Policy, load_policy
 from avdata.pipeline.record import Clip
 from tests.pipeline.clips import a_clip
 
