@@ -2,9 +2,11 @@
 
 Prints that agree in enough bits fall into one bucket and vote for how far two sources are apart in
 time; the winner says which of their clips to compare, print by print. Within a bucket only
-neighbours are paired, in order of their time in the source, so the work grows with the number of
-clips however alike they are. Two sources are compared at one distance only: of material that was
-cut and joined anew, the longest agreeing part is found.
+neighbours are paired, in order of their time in the source, and of many partners of a source only
+those with most votes are compared: so the work grows with the number of clips however alike they
+are, and not every pair is found, but enough that all of one origin hang together. Two sources are
+compared at one distance only: of material that was cut and joined anew, the longest agreeing part
+is found.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +19,8 @@ from numpy import ndarray
 NEIGHBOURS = 8
 """Entries of a bucket that each is paired with."""
 MIN_VOTES = 2
+PARTNERS = 32
+"""Sources that each is compared with; a pair counts for whichever of the two has fewer."""
 TICK_BITS = 22
 """More instants than any source has."""
 PAIRS_AT_ONCE = 50_000
@@ -111,12 +115,18 @@ def _distances(
             apart.append(tick[one] - tick[other] + (1 << TICK_BITS - 1))
     # Numbered as they occur: together with the distance, all that could be would not fit 64 bits.
     pairs, number = np.unique(np.concatenate(between), return_inverse=True)
-    pair, ahead = _winners(number.astype(np.int64) << TICK_BITS | np.concatenate(apart))
-    return pairs[pair] // num_sources, pairs[pair] % num_sources, ahead
+    pair, ahead, strength = _winners(number.astype(np.int64) << TICK_BITS | np.concatenate(apart))
+    one, other = pairs[pair] // num_sources, pairs[pair] % num_sources
+    some = _strongest(one, other, strength)
+    return one[some], other[some], ahead[some]
 
 
-def _winners(votes: Int64[ndarray, " v"]) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"]]:
-    """Pairs, and the distance of each with most votes, those for the instants beside it, too."""
+def _winners(
+    votes: Int64[ndarray, " v"],
+) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
+    """Pairs, the distance of each with most votes, those for the instants beside it included, and
+    their number.
+    """
     ballot, count = np.unique(votes, return_counts=True)
     beside = np.flatnonzero(np.diff(ballot) == 1)
     total = count.copy()
@@ -128,7 +138,19 @@ def _winners(votes: Int64[ndarray, " v"]) -> tuple[Int64[ndarray, " p"], Int64[n
     best = order[is_first]
     best = best[total[best] >= MIN_VOTES]
     ahead = (ballot[best] & ((1 << TICK_BITS) - 1)) - (1 << TICK_BITS - 1)
-    return pair[best], ahead
+    return pair[best], ahead, total[best]
+
+
+def _strongest(
+    one: Int64[ndarray, " p"], other: Int64[ndarray, " p"], strength: Int64[ndarray, " p"]
+) -> Int64[ndarray, " q"]:
+    """Of the pairs those that are among the `PARTNERS` strongest of either source."""
+    source, pair = np.concatenate([one, other]), np.tile(np.arange(len(one)), 2)
+    order = np.lexsort((pair, -strength[pair], source))
+    starts = np.flatnonzero(np.diff(source[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    place = np.arange(len(order)) - np.repeat(starts, sizes)
+    return np.unique(pair[order][place < PARTNERS])
 
 
 def _candidates(
