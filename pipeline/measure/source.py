@@ -31,7 +31,7 @@ from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
 
-VERSION = 9
+VERSION = 10
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""
