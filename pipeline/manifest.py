@@ -219,7 +219,7 @@ class Manifest:
 
     def settings(self) -> dict[str, Any]:
         """The ingest settings under which the clips of the assembled manifest were cut."""
-        settings: dict[str, Any] = json.loads(self.table().schema.metadata[SETTINGS])
+        settings: dict[str, Any] = json.loads(self.table([]).schema.metadata[SETTINGS])
         return settings
 
     def digest(self) -> str:
