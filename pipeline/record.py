@@ -190,8 +190,10 @@ class Duplicates:
     """The smallest clip_id of all that look the same; None for a picture of its own."""
     sound_group: str | None
     """The smallest clip_id of all that sound the same."""
-    best: bool
-    """No better copy, in picture and sound alike, is best."""
+    copy_group: str | None = None
+    """The smallest clip_id of its copies in picture and sound alike."""
+    best: bool | None = None
+    """Of its `copy_group`, of which one is, or alone; None until a policy has been applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,9 @@ class Semantics:
     voice_over: bool | None
     """A hint: speech of somebody who is not in the picture."""
     picture_best: bool | None = None
-    """Of its `picture_group`, of which one is; None for one alone."""
+    """Of its `picture_group`, of which one is; None for one alone, and until a policy has been
+    applied.
+    """
     sound_best: bool | None = None
 
 
