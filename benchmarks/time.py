@@ -109,7 +109,7 @@ def measured(path: Path, made: FlashFile) -> Row:
     clip_errors, file_errors = [], []
     for row in rows:
         counts.append(abs(row.end_s - row.start_s - SHAPE.shown_seconds) < 1e-9)
-        clip = read_clip(path, row.start_s, SHAPE)
+        clip = read_clip(path, row.in_file_s, SHAPE)
         copy = path.with_name("clip.mp4")
         found = write_clip(copy, clip, SHAPE, "flac")
         again = read_clip(copy, 0.0, SHAPE)

@@ -27,14 +27,14 @@ from avdata.pipeline.arrow import to_table
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip_file import own_shape, write_clip
-from avdata.pipeline.media.write import SoundCodec
+from avdata.pipeline.media.write import SoundCodec, require_rate
 from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_kept
 from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies, remove_copies_of_the_dead
 from avdata.progress import progress
 
-VERSION = 1
+VERSION = 2
 """Raise when the same clip gives another file; every file made before is then made again."""
 
 
@@ -54,6 +54,7 @@ class ClipsConfig:
             raise ValueError(f"longer_side must be 32 at least, not {self.longer_side}")
         if self.sample_rate < 8000:
             raise ValueError(f"sample_rate must be 8000 at least, not {self.sample_rate}")
+        require_rate(self.sound_codec, self.sample_rate)
 
     def digest(self, clip: Clip, num_frames: int, fps: int) -> str:
         """Of all that the file of a clip depends on."""

@@ -1,7 +1,9 @@
 """`avdata ingest`: media to a manifest, one part a content, on Ray Data."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pyarrow.compute as pc
 
 from avdata import config as configuration
 from avdata import storage
-from avdata.errors import MediaError, YieldCollapsed
+from avdata.errors import MediaError, UsageError, YieldCollapsed
 from avdata.jobs.digest import digest_sources
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
@@ -30,19 +32,33 @@ class MeasureSource:
 
     root: Path
     config: IngestConfig
+    """Decided where the command runs."""
+    fingerprint: str
     child: MeasuringChild = field(init=False)
 
     def __post_init__(self) -> None:
+        self.config.require_models()
+        if self.config.fingerprint != self.fingerprint:
+            where = f"{self.config.shots.transnet} on {socket.gethostname()}"
+            raise UsageError(f"shots.transnet: {where} is another file than that of the command")
         remove_copies_of_the_dead()
         self.child = MeasuringChild(self.config)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        parts = Parts(self.root, self.config.fingerprint)
+        parts = Parts(self.root, self.fingerprint)
         uri, size, digest = item["uri"], item["size_bytes"], item["digest"]
         try:
             parts.write_clips(digest, self._clips(uri, digest))
         except MediaError as error:
-            failed = Quarantined(uri, size, error.stage, error.reason, error.detail, attempts=1)
+            failed = Quarantined(
+                uri,
+                size,
+                error.stage,
+                error.reason,
+                error.detail,
+                attempts=1,
+                memory_gib=self.config.limits.memory_gib,
+            )
             parts.write_failure(digest, failed)
         return {"uri": uri, "size_bytes": size}
 
@@ -67,7 +83,8 @@ def ingest(
 
     YieldCollapsed when no source gave a clip.
     """
-    engine = engine or Engine()
+    engine, config = engine or Engine(), config.decided()
+    config.require_models()
     found = find_sources(raw)
     storage.require_ours(out, ("policy.yaml",), "manifest")
     manifest = Manifest(out)
@@ -86,12 +103,14 @@ def ingest(
 
 
 def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine: Engine) -> None:
-    todo = manifest.unmeasured(sources, config.fingerprint)
+    todo = manifest.unmeasured(sources, config.fingerprint, config.limits.memory_gib)
     if len(todo) == 0:
         return
     # The largest first: a long source started last would leave every other core idle.
     todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
-    answers = stream(engine, lambda: MeasureSource(manifest.root, config), _rows(todo))
+    answers = stream(
+        engine, partial(MeasureSource, manifest.root, config, config.fingerprint), _rows(todo)
+    )
     size_bytes = pc.sum(todo["size_bytes"]).as_py()
     with progress("ingest", len(todo), work=size_bytes) as advance:
         for answer in answers:

@@ -39,7 +39,10 @@ def joined(clips: pa.Table, rows: pa.Table, names: tuple[str, ...]) -> pa.Table:
 def failures_by_name(failed: pa.Table, sources: pa.Table) -> pa.Table:
     """A row of `Quarantined` for every name that gave no clips, in order of name."""
     schema = arrow_schema(Quarantined)
-    unread = sources.filter(pc.is_null(sources["digest"])).select(schema.names)
+    unread = sources.filter(pc.is_null(sources["digest"]))
+    unread = unread.append_column(
+        schema.field("memory_gib"), pa.nulls(len(unread), pa.float64())
+    ).select(schema.names)
     at = pc.index_in(sources["digest"], value_set=failed["digest"].combine_chunks())
     mine = sources.filter(pc.is_valid(at))
     rows = failed.combine_chunks().take(pc.drop_null(at)).select(schema.names)

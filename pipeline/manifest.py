@@ -94,11 +94,13 @@ class Manifest:
         for folder in ("", "digests", "parts", "quarantine"):
             storage.remove_stale(self.root / folder)
 
-    def unmeasured(self, sources: pa.Table, fingerprint: str) -> pa.Table:
-        """Contents (`by_digest`) that have neither clips nor a lasting reason for none."""
+    def unmeasured(self, sources: pa.Table, fingerprint: str, memory_gib: float) -> pa.Table:
+        """Contents (`by_digest`) that have neither clips nor a reason for none that lasts with so
+        much memory.
+        """
         contents, parts = by_digest(sources), Parts(self.root, fingerprint)
         missing = pc.invert(pc.is_in(contents["digest"], value_set=parts.accounted()))
-        again = pc.is_in(contents["digest"], value_set=parts.missing())
+        again = pc.is_in(contents["digest"], value_set=parts.missing(memory_gib))
         return contents.filter(pc.or_(missing, again))
 
     def write_captions(self, rows: list[CaptionRow]) -> None:

@@ -22,6 +22,8 @@ from avdata.pipeline.record import Clip, Quarantined
 
 TRANSIENT_STAGES = ("deadline", "memory", "read")
 """Stages whose failures may pass: the machine was busy, the network away."""
+STARVED = ("decoder_crashed", "no_frame_decoded")
+"""Reasons that may be want of memory: tried again once more of it is allowed."""
 FILES_AT_ONCE = 512
 ROWS_TOGETHER = 65_536
 """A row group: what is in memory at once where a table is read piece by piece."""
@@ -52,11 +54,14 @@ class Parts:
         """Digests that have clips."""
         return self._digests("parts")
 
-    def missing(self) -> pa.Array:
-        """Digests that failed for a reason which may pass."""
+    def missing(self, memory_gib: float) -> pa.Array:
+        """Digests that failed for a reason which may pass, now that so much memory is allowed."""
         failed = self.failures(self._digests("quarantine"))
         passing = pc.is_in(failed["stage"], value_set=pa.array(TRANSIENT_STAGES))
-        return failed["digest"].filter(passing).combine_chunks()
+        starved = pc.is_in(failed["reason"], value_set=pa.array(STARVED))
+        grown = pc.fill_null(pc.less(failed["memory_gib"], memory_gib), False)
+        again = pc.or_(passing, pc.and_(starved, grown))
+        return failed["digest"].filter(again).combine_chunks()
 
     def accounted(self) -> pa.Array:
         """Digests that have clips or any reason for none."""

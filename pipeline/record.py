@@ -38,7 +38,9 @@ class Media:
     """After rotation."""
     height: int
     rotation: int
-    """Clockwise degrees that the file asks a player for."""
+    """Clockwise degrees that the file asks a player for, after a flip of top and bottom where it is
+    flagged `mirrored`.
+    """
     fps: float
     """Decoded frames per second of decoded duration."""
     vfr: bool
@@ -261,6 +263,10 @@ class Clip:
     start_s: float
     """On the source's own clock, whose zero is its first frame."""
     end_s: float
+    jumped_s: float
+    """By how much timestamps of the file have jumped before `start_s`, gaps that the source's own
+    clock leaves out: 0 but where it is flagged `timestamps_jump`.
+    """
     media: Media
     technical: Technical
     motion: Motion
@@ -281,6 +287,13 @@ class Clip:
     reasons: list[str] = field(default_factory=list)
     """Names of the policy rules that drop it, in the policy's order."""
 
+    @property
+    def in_file_s(self) -> float:
+        """Its start after the file's first frame by the file's own timestamps, as `read_clip` takes
+        it.
+        """
+        return self.start_s + self.jumped_s
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -293,3 +306,5 @@ class Quarantined:
     reason: str
     detail: str
     attempts: int
+    memory_gib: float | None = None
+    """The bound under which it was measured; None where it never was."""

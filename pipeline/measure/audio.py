@@ -86,8 +86,10 @@ class Heard:
         )
 
 
-def listened(stream: SourceStream) -> Heard | None:
-    """Everything about the sound of a source that has been read; None where it has none."""
+def listened(stream: SourceStream, speech: str) -> Heard | None:
+    """Everything about the sound of a source that has been read; None where it has none. `speech`
+    is that of `IngestConfig`, decided.
+    """
     both = stream.sound()
     if both is None:
         return None
@@ -100,7 +102,7 @@ def listened(stream: SourceStream) -> Heard | None:
         onsets_s=found,
         struck=strikes(sound, ANALYSIS_RATE, found),
         low=low_spectrum(sound, ANALYSIS_RATE),
-        speech=speech_track(sound, ANALYSIS_RATE),
+        speech=speech_track(sound, ANALYSIS_RATE, speech),
     )
 
 

@@ -12,6 +12,7 @@ belong to one shot when their structure correlates, which a change of light leav
 """
 
 import itertools
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,10 +53,6 @@ class ShotConfig:
 
     transnet: str | None = None
     """An ONNX file of TransNetV2 to use instead; needs onnxruntime."""
-
-    def __post_init__(self) -> None:
-        if self.transnet is not None and not Path(self.transnet).is_file():
-            raise ValueError(f"transnet must be an ONNX file, {self.transnet} is none")
 
     @property
     def digest(self) -> str | None:
@@ -105,6 +102,15 @@ def shots(
     edges += [(times[one.begin], times[one.end]) for one in transitions if one.begin > 0]
     edges.append((end, end))
     return [(before[1], after[0]) for before, after in itertools.pairwise(edges)]
+
+
+def with_jumps(
+    found: list[Transition], times: list[float], jumps_s: list[float]
+) -> list[Transition]:
+    """A hard cut, too, at each jump of the clock, in place of what was found there."""
+    jumps = [Transition(cut, cut) for cut in (bisect_left(times, t - 1e-6) for t in jumps_s)]
+    kept = [one for one in found if not any(one.begin <= at.end <= one.end for at in jumps)]
+    return sorted([*kept, *(at for at in jumps if at.end < len(times))])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ two channels: some 0.5 MB a second. At the end shots are cut into clips and each
 numbers of its own frames.
 """
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ from avdata.pipeline.measure.frame_motion import still
 from avdata.pipeline.measure.labels import labels
 from avdata.pipeline.measure.looks import Looker
 from avdata.pipeline.measure.motion import FlowMeter, motion
-from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
+from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots, with_jumps
+from avdata.pipeline.measure.speech import require_speech, speech_digest
 from avdata.pipeline.measure.technical import (
     FrameExposure,
     bits_per_pixel,
@@ -28,6 +30,8 @@ from avdata.pipeline.measure.technical import (
     frozen_share,
     technical,
 )
+from avdata.pipeline.measure.transnet import require_network
+from avdata.pipeline.media.clock import SourceClock
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
@@ -36,7 +40,13 @@ VERSION = 10
 """Raise when a measurement changes; every part made before is then made again."""
 AT_ONCE = 32
 """Frames."""
-DAMAGE = ("truncated", "decode_errors", "timestamps_out_of_order", "audio_unreadable")
+DAMAGE = (
+    "truncated",
+    "decode_errors",
+    "timestamps_out_of_order",
+    "timestamps_jump",
+    "audio_unreadable",
+)
 """Flags that explain why a source is too short, the likeliest first."""
 
 
@@ -49,6 +59,10 @@ class IngestConfig:
     fps: int = 16
     max_clips_per_source: int | None = None
     shots: ShotConfig = field(default_factory=ShotConfig)
+    speech: str = "auto"
+    """auto: measured where the machine of the command has silero-vad; `ingest` puts the digest of
+    its model here, which all machines must have then, or none. none: not measured.
+    """
     limits: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:
@@ -60,6 +74,20 @@ class IngestConfig:
             raise ValueError(
                 f"max_clips_per_source must be positive, not {self.max_clips_per_source}"
             )
+
+        if self.speech not in ("auto", "none") and not re.fullmatch("[0-9a-f]{32}", self.speech):
+            raise ValueError(f"speech must be auto, none or a model's digest, not {self.speech}")
+
+    def decided(self) -> "IngestConfig":
+        """With what depends on this machine settled."""
+        if self.speech != "auto":
+            return self
+        return replace(self, speech=speech_digest() or "none")
+
+    def require_models(self) -> None:
+        """UsageError where a model that is wanted is not on this machine."""
+        require_network(self.shots.transnet)
+        require_speech(self.decided().speech)
 
     @property
     def clip_seconds(self) -> float:
@@ -73,7 +101,7 @@ class IngestConfig:
         """
         limits = [self.limits.max_seconds, self.limits.max_pixels]
         clips = [self.num_frames, self.fps, self.max_clips_per_source, self.shots.digest]
-        return storage.digest_json([VERSION, clips, limits])
+        return storage.digest_json([VERSION, clips, limits, self.decided().speech])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +117,7 @@ class _Tracks:
     heard: Heard | None
     looker: Looker
     media: Media
+    clock: SourceClock
 
 
 def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
@@ -97,7 +126,7 @@ def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
         uri=uri, uris=[uri], digest=storage.digest_file(path), size_bytes=path.stat().st_size
     )
     with opened(path, config.limits.decoder_threads) as container:
-        tracks = _read(SourceStream(container, config.limits), config.shots)
+        tracks = _read(SourceStream(container, config.limits), config.decided())
     spans = [
         (shot, start)
         for shot, (low, high) in enumerate(tracks.shots)
@@ -119,9 +148,9 @@ def clip_starts(low: float, high: float, config: IngestConfig, *, at_end: bool) 
     return [low + k * config.clip_seconds for k in range(count)]
 
 
-def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
+def _read(stream: SourceStream, config: IngestConfig) -> _Tracks:
     exposures: list[FrameExposure] = []
-    meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps, settings)
+    meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps, config.shots)
     looker = Looker()
     before: SmallPicture | None = None
 
@@ -133,9 +162,10 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         exposures.append(frame_exposure(picture, before))
         meter.add(picture)
         before = picture
-    heard, times = listened(stream), stream.times.tolist()
+    heard, times = listened(stream, config.speech), stream.times.tolist()
     onsets_s, struck = ([], []) if heard is None else (heard.onsets_s, heard.struck)
-    transitions = finder.finish()
+    jumps_s = [jump.at_s for jump in stream.clock.jumps]
+    transitions = with_jumps(finder.finish(), times, jumps_s)
     for cut in (one.end for one in transitions):
         meter.cut(times[cut])
     spans = shots(times, stream.end, transitions)
@@ -150,6 +180,7 @@ def _read(stream: SourceStream, settings: ShotConfig) -> _Tracks:
         heard=heard,
         looker=looker,
         media=stream.media(),
+        clock=stream.clock,
     )
 
 
@@ -193,6 +224,7 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
         shot=shot,
         start_s=start,
         end_s=end,
+        jumped_s=tracks.clock.jumped_s(start),
         media=tracks.media,
         technical=technical(tracks.exposures[inside], frozen, looks, bits),
         motion=moved,

@@ -8,6 +8,7 @@ side, each from a fresh state: many times faster than one chunk after another.
 import functools
 import importlib.util
 import math
+import socket
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from avdata import storage
+from avdata.errors import UsageError
 from avdata.pipeline.measure.resampled import Resampled
 from avdata.pipeline.media.sound import Samples
 
@@ -31,11 +34,31 @@ STRETCHES_AT_ONCE = 32
 SPEECH_PROBABILITY = 0.5
 
 
-def speech_track(sound: Samples, rate: int) -> Float32[ndarray, " n"] | None:
-    """Probability of speech in each 32 ms from the first sample; None without `silero-vad`."""
-    model = _model()
-    if model is None:
+def speech_digest() -> str | None:
+    """Of the model that is installed here; None without `silero-vad`."""
+    file = _file()
+    return None if file is None else _digest(file)
+
+
+def require_speech(wanted: str) -> None:
+    """UsageError where this machine has not the model of this digest; `none` wants none."""
+    if wanted in ("none", speech_digest()):
+        return
+    has = "no silero-vad" if _file() is None else "another version of silero-vad"
+    raise UsageError(
+        f"speech = {wanted}: {socket.gethostname()} has {has}; install the same on all machines "
+        "(pip install 'avdata[speech]'), or set speech=none"
+    )
+
+
+def speech_track(sound: Samples, rate: int, wanted: str) -> Float32[ndarray, " n"] | None:
+    """Probability of speech in each 32 ms from the first sample, by the model of the digest
+    `wanted`; None where that is `none`.
+    """
+    if wanted == "none":
         return None
+    require_speech(wanted)
+    model = _model()
     common = math.gcd(RATE, rate)
     slow = Resampled(sound, RATE // common, rate // common)
     count = -(-len(slow) // CHUNK)
@@ -76,15 +99,23 @@ def _probabilities(
     return np.asarray(heard.numpy(), np.float32)
 
 
-@functools.cache
-def _model() -> "torch.jit.ScriptModule | None":
+def _file() -> Path | None:
     found = importlib.util.find_spec("silero_vad")
     if found is None or found.origin is None:
         return None
+    return Path(found.origin).parent / "data" / "silero_vad.jit"
+
+
+@functools.cache
+def _digest(file: Path) -> str:
+    return storage.digest_file(file)
+
+
+@functools.cache
+def _model() -> "torch.jit.ScriptModule":
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export.
-        file = Path(found.origin).parent / "data" / "silero_vad.jit"
-        model: torch.jit.ScriptModule = torch.jit.load(str(file))
+        model: torch.jit.ScriptModule = torch.jit.load(str(_file()))
         return model.eval()

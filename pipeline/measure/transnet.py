@@ -4,6 +4,7 @@ The file takes (1, 100, 27, 48, 3) RGB in 0..255 and answers first the logit, fo
 it is in a transition. Windows overlap by half and only their middle counts, as its authors do it.
 """
 
+import importlib.util
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 WINDOW, EDGE = 100, 25
 HEIGHT, WIDTH = 27, 48
+
+
+def require_network(file: str | None) -> None:
+    """UsageError where this machine lacks the file or what runs it; None wants neither."""
+    if file is None:
+        return
+    if not Path(file).is_file():
+        raise UsageError(f"shots.transnet must be an ONNX file, {file} is none")
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise UsageError("shots.transnet needs onnxruntime: pip install 'avdata[shots]'")
 
 
 class TransNet:
@@ -62,10 +73,9 @@ class TransNet:
 
 @lru_cache(maxsize=1)
 def _session(path: Path) -> "onnxruntime.InferenceSession":
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UsageError("shots.transnet needs onnxruntime: pip install 'avdata[shots]'") from error
+    require_network(str(path))
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # Sources are measured in parallel.
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -2,7 +2,8 @@
 
 FFmpeg meets hostile bytes: a crash, a hang or a memory bomb costs the child and the one file it was
 at, and becomes a MediaError. The child lives for many calls, starts when it is first needed and
-again after it was lost. An exception that no file explains is a bug and stops the job.
+again after it was lost. Errors that avdata raises on purpose are the caller's as they are; any
+other exception is a bug and stops the job.
 
     python -m avdata.pipeline.media.child MODULE:FUNCTION DESCRIPTOR    (started by `Child`)
 """
@@ -21,14 +22,17 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from avdata.errors import MediaError, RunError
+from avdata.errors import AvdataError, MediaError, RunError
 from avdata.pipeline.media.alive import told
+from avdata.pipeline.media.memory import is_shortage
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PASSING = ("took_too_long", "out_of_memory", "killed")
 """Reasons that may be the machine's and not the file's: what failed so is tried again."""
+MAX_DEADLINE_S = 7 * 86_400
+MAX_GIB = 1 << 20
 START_SECONDS = 120.0
 SECONDS_WITHOUT_PARENT = 60
 
@@ -43,6 +47,15 @@ class ChildLimits(Protocol):
     @property
     def memory_gib(self) -> float:
         """Address space of the child."""
+
+
+def require_usable(limits: ChildLimits) -> None:
+    """ValueError for bounds that the system cannot keep."""
+    for name, most in (("deadline_s", MAX_DEADLINE_S), ("memory_gib", MAX_GIB)):
+        if not (value := getattr(limits, name)) > 0:
+            raise ValueError(f"{name} must be positive, not {value}")
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, not {value}")
 
 
 class Child(Generic[P, T]):
@@ -169,14 +182,14 @@ def _called(
     _bound_memory(memory_gib)
     try:
         return pickle.dumps(("done", function(*args, **kwargs)))
-    except MediaError as error:
+    except AvdataError as error:
         answer: tuple[str, object] = "failed", error
-    except MemoryError:
-        answer = "failed", MediaError("memory", "out_of_memory", f"over {memory_gib:g} GiB")
     except OSError as error:
         answer = "failed", MediaError("read", "unreadable", str(error))
-    except Exception:  # noqa: BLE001 (the process boundary: the parent stops the job with it)
+    except Exception as error:  # noqa: BLE001 (the process boundary: the parent stops the job)
         answer = "bug", traceback.format_exc()
+        if is_shortage(error):
+            answer = "failed", MediaError("memory", "out_of_memory", f"over {memory_gib:g} GiB")
     return pickle.dumps(answer)
 
 

@@ -16,6 +16,7 @@ from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
 from avdata.pipeline.media.decode import PictureClock, decoded
 from avdata.pipeline.media.geometry import CENTER_CROP, Fit, fitted, pixel_aspect
+from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.sound import SoundTrack
 from avdata.pipeline.media.stream import opened
 
@@ -44,7 +45,7 @@ class ClipMedia:
 def read_clip(
     path: Path, start_s: float, shape: ClipShape, threads: int = 1, fit: Fit = CENTER_CROP
 ) -> ClipMedia:
-    """The clip that starts `start_s` after the source's first frame.
+    """The clip that starts `start_s` after the source's first frame by the file's own timestamps.
 
     MediaError when the source ends before the clip does.
     """
@@ -67,7 +68,7 @@ def _first_picture(path: Path, threads: int) -> tuple[float, bool]:
     with opened(path, threads) as container:
         video = _video(container)
         clock = PictureClock(container, video)
-        for frame in decoded(container, [video], _ignore):
+        for frame in decoded(container, [video], require_room):
             if isinstance(frame, av.VideoFrame):
                 return clock.time(frame), not clock.counts
     raise MediaError("decode", "no_frame_decoded", path.name)
@@ -78,10 +79,6 @@ def _video(container: av.container.InputContainer) -> av.VideoStream:
     if not isinstance(video, av.VideoStream) or video.codec_context is None:
         raise MediaError("probe", "no_video_stream", f"{len(container.streams)} streams")
     return video
-
-
-def _ignore() -> None:
-    """Packets that cannot be decoded were counted when the source was measured."""
 
 
 def _read(
@@ -102,7 +99,8 @@ def _read(
     streams: list[av.VideoStream | av.AudioStream] = [video]
     if isinstance(audio, av.AudioStream):
         streams.append(audio)
-    for frame in decoded(container, streams, _ignore):
+    # Packets that cannot be decoded were counted when the source was measured.
+    for frame in decoded(container, streams, require_room):
         if isinstance(frame, av.AudioFrame):
             at = float(frame.time) if frame.time is not None else heard_until or 0.0
             if heard_until is None and at > start and not from_start:

@@ -18,7 +18,8 @@ def decoded(
     """Every frame that can be decoded; `on_error` is called for each packet that cannot, and
     `on_packet` for each packet before it is decoded.
 
-    Damage in the container itself ends the stream: what came before it stands.
+    Damage in the container itself ends the stream: what came before it stands. Want of memory is no
+    damage: MemoryError.
     """
     packets = container.demux(list(streams))
     while True:
@@ -26,6 +27,8 @@ def decoded(
             packet = next(packets)
         except StopIteration:
             return
+        except MemoryError:  # FFmpeg's is one of its own errors, too.
+            raise
         except av.error.FFmpegError:
             on_error()
             return
@@ -33,6 +36,8 @@ def decoded(
             on_packet(packet)
         try:
             frames = packet.decode()
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             on_error()
             continue

@@ -1,10 +1,11 @@
-"""From a decoded frame to the pixels wanted: pixel aspect, rotation, size, crop."""
+"""From a decoded frame to the pixels wanted: pixel aspect, rotation, mirror, size, crop."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
 
 from avdata.pipeline.media.hdr import hdr, scaled_sdr
@@ -42,26 +43,48 @@ def quarter_turns(frame: av.VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
+def mirrored(frame: av.VideoFrame) -> bool:
+    """Whether a player turns the frame top to bottom before it turns it around: whether its display
+    matrix has a negative determinant. The angle is that of its rows either way.
+    """
+    # The frame's own `side_data` refers to the frame, which would outlive its use by some seconds.
+    data = cast(Any, SideDataContainer)(frame).get(Type.DISPLAYMATRIX)
+    if data is None:
+        return False
+    a, b, _, c, d = np.frombuffer(data, "i4")[:5].tolist()
+    return bool(a * d < b * c)
+
+
+def upright(picture: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """(h, w, ...) 8-bit pixels as `frame` stores them, as a player shows them."""
+    if mirrored(frame):
+        picture = picture[::-1]
+    return np.ascontiguousarray(np.rot90(picture, k=quarter_turns(frame)))
+
+
 def shown_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
     """(height, width) in square pixels as a player shows the frame, after rotation.
 
     `aspect` is the width of a stored pixel over its height.
     """
-    height, width = frame.height, max(1, round(frame.width * aspect))
+    return stored_size(frame, frame.height, max(1, round(frame.width * aspect)))
+
+
+def stored_size(frame: av.VideoFrame, height: int, width: int) -> tuple[int, int]:
+    """(height, width) before a player turns the frame, of a size after it, or the reverse."""
     return (width, height) if quarter_turns(frame) % 2 else (height, width)
 
 
 def scaled(frame: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) RGB of the whole frame, upright."""
-    turns = quarter_turns(frame)
-    tall, wide = (width, height) if turns % 2 else (height, width)
+    tall, wide = stored_size(frame, height, width)
     if hdr(frame):
         rgb = scaled_sdr(frame, tall, wide).to_ndarray()
     else:
         rgb = frame.reformat(
             width=wide, height=tall, format="rgb24", interpolation="AREA"
         ).to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, k=turns))
+    return upright(rgb, frame)
 
 
 def fitted(

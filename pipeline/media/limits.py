@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from avdata.pipeline.media.child import require_usable
+
 # Containers that hold media themselves. Playlists and image sequences (hls, concat, dash, image2)
 # are left out: they name other files to open.
 FORMATS = (
@@ -28,6 +30,7 @@ class MediaLimits:
     """Sources are measured in parallel, so one thread each is the most work per core."""
 
     def __post_init__(self) -> None:
+        require_usable(self)
         for limit in fields(self):
             if not getattr(self, limit.name) > 0:
                 raise ValueError(f"{limit.name} must be positive, not {getattr(self, limit.name)}")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from avdata.pipeline.media.geometry import quarter_turns, scaled
+from avdata.pipeline.media.geometry import scaled, stored_size, upright
 from avdata.pipeline.media.hdr import hdr, ordinary_range
 
 ENOUGH_ROWS = 8
@@ -25,13 +25,12 @@ def scaled_luma(frame: av.VideoFrame, height: int, width: int) -> UInt8[ndarray,
     plane = _luma_plane(frame)
     if plane is None:
         return cv2.cvtColor(scaled(frame, height, width), cv2.COLOR_RGB2GRAY).astype(np.uint8)
-    turns = quarter_turns(frame)
-    tall, wide = (width, height) if turns % 2 else (height, width)
+    tall, wide = stored_size(frame, height, width)
     full = frame.color_range == FULL_RANGE or frame.format.name.startswith(("yuvj", "gray"))
     table = _levels(frame.format.components[0].bits, full, hdr(frame))
     small = shrunk(plane, tall, wide)
     small = cv2.LUT(small, table) if len(table) == 256 else table[small & (len(table) - 1)]
-    return np.ascontiguousarray(np.rot90(small, k=turns))
+    return upright(small, frame)
 
 
 def shrunk(picture: ndarray, height: int, width: int) -> ndarray:

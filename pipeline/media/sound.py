@@ -1,19 +1,24 @@
 """Sound placed by timestamp: decoded audio frames in, samples on the picture's clock out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.spool import Spool
 
 # A later frame that starts this far from where the last one ended begins a new stretch; less is
 # the rounding of container clocks (Matroska counts milliseconds) and must not tear the sound.
 JOIN_SECONDS = 0.02
+
+Clock = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Its own times for the container's."""
 
 
 class Samples(Protocol):
@@ -49,12 +54,17 @@ class SoundTrack:
         """
         try:
             self._add(frame)
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
+            require_room()
             self.num_refused += 1
             self._resampler = self._kind = None
 
     def _add(self, frame: av.AudioFrame) -> None:
         start = self._next_s if frame.time is None else float(frame.time)
+        if frame.layout.name.startswith("ambisonic"):
+            frame = _from_all_around(frame)
         kind = (frame.layout.name, frame.format.name, frame.sample_rate)
         if kind != self._kind or abs(start - self._next_s) > JOIN_SECONDS:
             self._flush()
@@ -75,15 +85,17 @@ class SoundTrack:
 
         Without `num_samples`, to the end of the sound: for sound whose times can be trusted.
         """
-        placed = self.placed(start_s, num_samples)
+        placed = self.placed(lambda times: times - start_s, num_samples)
         return placed.read(0, len(placed))
 
-    def placed(self, start_s: float, num_samples: int | None = None) -> "Stereo":
-        """As `finish`, but read when asked for: whatever its length, it costs no memory."""
+    def placed(self, clock: Clock, num_samples: int | None = None) -> "Stereo":
+        """As `finish` from the clock's zero on, but read when asked for: whatever its length, it
+        costs no memory.
+        """
         self._flush()
-        at = [round((start - start_s) * self.rate) for start, _ in self._stretches]
+        starts = np.array([start for start, _ in self._stretches], np.float64)
         edges = np.array([*(first for _, first in self._stretches), len(self._samples)], np.int64)
-        placed = np.array(at, np.int64)
+        placed = np.round(clock(starts) * self.rate).astype(np.int64)
         if num_samples is None:
             num_samples = int((placed + np.diff(edges)).max(initial=0))
         return Stereo(self._samples, placed, edges, max(num_samples, 0))
@@ -141,6 +153,19 @@ class Mono:
         # Numpy's mean costs more, and the sum of the two may be more than there is.
         mean: NDArray[np.float32] = 0.5 * left + 0.5 * right
         return mean
+
+
+def _from_all_around(frame: av.AudioFrame) -> av.AudioFrame:
+    """Channel W of an ambisonic sound, what is heard from all directions at its level: FFmpeg
+    cannot mix such a sound down. It comes first, in any order of the channels.
+    """
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    first: NDArray[Any] = np.ascontiguousarray(samples[:1])
+    mono = av.AudioFrame.from_ndarray(first, format=frame.format.name, layout="mono")
+    mono.sample_rate = frame.sample_rate
+    return mono
 
 
 def _resampler(channels: int, rate: int) -> av.AudioResampler:

@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from avdata.errors import MediaError
 from avdata.pipeline.media.alive import getting_on
+from avdata.pipeline.media.clock import SourceClock
 from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded, frame_seconds
-from avdata.pipeline.media.geometry import analysis_size, pixel_aspect, scaled, shown_size
+from avdata.pipeline.media.geometry import (
+    analysis_size,
+    mirrored,
+    pixel_aspect,
+    scaled,
+    shown_size,
+)
 from avdata.pipeline.media.hdr import hdr
 from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
 from avdata.pipeline.media.luma import scaled_luma
+from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.priming import SoundStart
 from avdata.pipeline.media.sound import SoundTrack, Stereo
 from avdata.pipeline.record import Media
@@ -80,6 +88,8 @@ def opened(path: Path, threads: int) -> Iterator[av.container.InputContainer]:
         raise MediaError("probe", "empty_file", "0 bytes")
     try:
         container = av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace")
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError("probe", "not_media", _short(error, path)) from error
     with container:
@@ -104,17 +114,18 @@ class SourceStream:
         self._container = container
         self._limits = limits
         self._video = video
-        self._clock = PictureClock(container, video)
+        self._shown_at = PictureClock(container, video)
+        self.clock = SourceClock.of(container)
         self._audio = audio if isinstance(audio, av.AudioStream) else None
         self._track = SoundTrack(ANALYSIS_RATE)
         self._start = SoundStart(self._audio)
         self._heard: list[av.AudioFrame] = []
         self._times: list[float] = []
         self._told_s = 0.0
-        self._zero: float | None = None
         self._size = (0, 0)
         self._shown = (0, 0)
         self._rotation = 0
+        self._mirrored = False
         self._format: av.VideoFormat | None = None
         self._hdr: str | None = None
         self._last_duration = 0.0
@@ -127,19 +138,21 @@ class SourceStream:
         for frame in decoded(self._container, streams, self._count_error, self._start.packet):
             if isinstance(frame, av.AudioFrame):
                 self._heard.append(frame)
+                self.clock.hear(frame)
                 if len(self._heard) == SOUND_AT_ONCE:
                     self._listen()
             else:
                 yield from self._picture(frame)
         self._listen()
-        if self._zero is None:
+        if not self._times:
             raise MediaError("decode", "no_frame_decoded", f"{self._num_errors} packets refused")
+        self._require_not_over(self.end)
 
     def sound(self) -> Stereo | None:
         """(2, m) at ANALYSIS_RATE from frame 0 to `end`; None where no sound was decoded."""
-        if self._track.first_s is None or self._zero is None:
+        if self._track.first_s is None or not self._times:
             return None
-        return self._track.placed(self._zero, round(self.end * ANALYSIS_RATE))
+        return self._track.placed(self.clock.times, round(self.end * ANALYSIS_RATE))
 
     @property
     def is_mono(self) -> bool:
@@ -164,12 +177,12 @@ class SourceStream:
 
     def media(self) -> Media:
         """The facts, after the last frame."""
-        assert self._zero is not None
         assert self._format is not None
         container, audio = self._container, self._audio
-        declared = declared_seconds(self._container, self._video)
+        # What is declared counts the gap of a jump as time.
+        declared = None if self.clock.jumps else declared_seconds(container, self._video)
         begin = self._start.seconds()
-        lag = None if begin is None else begin - self._zero
+        lag = None if begin is None else float(self.clock.times(np.array(begin)))
         steps = np.diff(self.times)
         heard = self._track.first_s is not None and audio is not None
         return Media(
@@ -196,6 +209,7 @@ class SourceStream:
         )
 
     def _count_error(self) -> None:
+        require_room()
         self._num_errors += 1
 
     def _listen(self) -> None:
@@ -206,22 +220,23 @@ class SourceStream:
 
     def _picture(self, frame: av.VideoFrame) -> Iterator[Picture]:
         last = self._times[-1] if self._times else 0.0
-        at = self._clock.time(frame)
-        if self._zero is None:
-            self._zero = at
+        starts = self.clock.zero_s is None
+        t = self.clock.see(self._shown_at.time(frame), last + self._last_duration)
+        if starts:
             self._shown = shown_size(frame, pixel_aspect(self._container))
             self._size = analysis_size(*self._shown, ANALYSIS_LONGER_SIDE)
             self._rotation = frame.rotation
+            self._mirrored = mirrored(frame)
             self._format = frame.format
             self._hdr = hdr(frame)
-        elif at - self._zero <= last:
+        elif t <= last:
             self._num_backward += 1
             return
-        t = at - self._zero
-        if t > self._limits.max_seconds:
-            raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
+        self._require_not_over(t)
         try:
             picture = Picture.of(t, frame, self._size)
+        except MemoryError:
+            raise
         except av.error.FFmpegError:  # A format that its scaler does not know, by damage.
             self._count_error()
             return
@@ -232,6 +247,10 @@ class SourceStream:
         self._times.append(t)
         yield picture
 
+    def _require_not_over(self, seconds: float) -> None:
+        if seconds > self._limits.max_seconds:
+            raise MediaError("decode", "too_long", f"over {self._limits.max_seconds:g} s")
+
     def _flags(self, declared: float | None) -> list[str]:
         unreadable = [s for s in self._container.streams.audio if s.codec_context is None]
         unheard = self._audio is not None and self._track.first_s is None
@@ -239,7 +258,9 @@ class SourceStream:
             "timestamps_out_of_order": self._num_backward > 0,
             "decode_errors": self._num_errors + self._track.num_refused > 0,
             "truncated": declared is not None and declared - self.end > max(0.5, 0.05 * declared),
+            "timestamps_jump": bool(self.clock.jumps),
             "no_declared_duration": declared is None,
+            "mirrored": self._mirrored,
             "audio_unreadable": bool(unreadable) or unheard,
             "no_audio_stream": self._audio is None and not unreadable,
         }

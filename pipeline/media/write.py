@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+import av
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
@@ -20,6 +21,14 @@ from avdata.errors import RunError
 
 SoundCodec = Literal["aac", "flac"]
 """FLAC holds exactly the samples given; AAC plays everywhere and is padded to whole packets."""
+
+
+def require_rate(codec: SoundCodec, sample_rate: int) -> None:
+    """ValueError where the codec has no such rate, and FFmpeg would take the nearest unasked."""
+    rates = av.Codec(codec, "w").audio_rates
+    if rates is not None and sample_rate not in rates:
+        known = ", ".join(map(str, sorted(rates)))
+        raise ValueError(f"sample_rate must be one of {known} with {codec}, not {sample_rate}")
 
 
 def write_mp4(

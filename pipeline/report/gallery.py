@@ -111,7 +111,7 @@ def _media(clip: Clip) -> Markup:
     if not paths:
         return elements.note("The source is no longer where it was at ingest.")
     try:
-        media = read_clip(paths[0], clip.start_s, _shape(clip))
+        media = read_clip(paths[0], clip.in_file_s, _shape(clip))
     except MediaError as error:
         return elements.note(f"The source cannot be read any more: {error}")
     strip = elements.strip(media.frames, FPS, NUM_PICTURES)

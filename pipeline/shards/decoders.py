@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avdata.encoders.spec import ClipShape
-from avdata.pipeline.media.child import Child
+from avdata.pipeline.media.child import Child, require_usable
 from avdata.pipeline.media.clip import ClipMedia, read_clip
 from avdata.pipeline.media.geometry import Fit
 
@@ -22,9 +22,7 @@ class DecodeLimits:
     """Address space of the child."""
 
     def __post_init__(self) -> None:
-        for name in ("deadline_s", "memory_gib"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        require_usable(self)
 
 
 class Decoders:

@@ -15,7 +15,7 @@ from avdata.pipeline.shards.index import FailedClip
 from avdata.pipeline.shards.quality import with_round_trip
 from avdata.pipeline.shards.sample import EncodedSample
 
-VERSION = 3
+VERSION = 4
 """Raise when reading or scaling a clip changes; every shard made before is then made again."""
 
 

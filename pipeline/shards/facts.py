@@ -22,6 +22,7 @@ def facts(clip: Clip, shape: ClipShape) -> dict[str, Any]:
         "subsets": subsets(clip, shape),
         "start_s": clip.start_s,
         "end_s": _end_s(clip, shape),
+        "jumped_s": clip.jumped_s,
         "captions": said(clip),
         "labels": dataclasses.asdict(_labels(clip, shape)),
         "events": [dataclasses.asdict(event) for event in _events(clip, shape)],

@@ -71,7 +71,8 @@ def _media(
         return None
     try:
         with held(uri, sample.source, copies) as path:
-            return read_clip(path, sample.meta["start_s"], shape, fit=fit)
+            in_file_s = sample.meta["start_s"] + sample.meta.get("jumped_s", 0.0)
+            return read_clip(path, in_file_s, shape, fit=fit)
     except MediaError as error:
         return error
 

@@ -63,7 +63,7 @@ def _way(reason: str) -> str:
 
 def _read_unchanged(clip: Clip, path: Path, shape: ClipShape, fit: Fit, read: Read) -> ClipMedia:
     try:
-        return read(path, clip.start_s, shape, fit)
+        return read(path, clip.in_file_s, shape, fit)
     except MediaError as error:
         if storage.digest_file(path) != clip.source.digest:
             raise MediaError("read", "changed", str(error)) from error

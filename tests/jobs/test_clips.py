@@ -63,6 +63,12 @@ def test_other_settings_make_other_files(manifest: Path, tmp_path: Path) -> None
         assert abs(row.lag_ms or 0.0) <= 1
 
 
+def test_a_rate_that_the_codec_has_not_is_refused() -> None:
+    ClipsConfig(sample_rate=192_000)
+    with pytest.raises(ValueError, match=r"one of 7350, .*, 96000 with aac, not 192000"):
+        ClipsConfig(sound_codec="aac", sample_rate=192_000)
+
+
 def test_a_folder_of_other_things_is_left_alone(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):

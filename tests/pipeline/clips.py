@@ -71,6 +71,7 @@ def a_clip(
         shot=0,
         start_s=start_s,
         end_s=start_s + 2.0625,
+        jumped_s=0.0,
         media=Media(
             container="mov",
             duration_s=10.0,

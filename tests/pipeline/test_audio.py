@@ -37,7 +37,7 @@ def collected(channels: Float[ndarray, "c m"]) -> SoundTrack:
 
 def listening(channels: Float[ndarray, "c m"]) -> Heard:
     track = collected(channels)
-    sound = track.placed(0.0)
+    sound = track.placed(lambda times: times)
     return Heard(sound, track.is_mono, RATE, [], [], low_spectrum(Mono(sound), RATE), speech=None)
 
 
@@ -199,14 +199,15 @@ def test_labels_claim_only_what_was_measured() -> None:
 
 def test_neither_noise_nor_a_tone_is_speech() -> None:
     pytest.importorskip("silero_vad", reason="the extra `speech` is not installed")
+    model = speech.speech_digest()
+    assert model is not None
     for sound in (noise(5.0), tone(440, 5.0)[0], silence(5.0)[0]):
-        track = speech.speech_track(sound, RATE)
+        track = speech.speech_track(sound, RATE, model)
         assert track is not None
         assert len(track) == pytest.approx(5.0 / 0.032, abs=1)
         assert speech.speech_share(track, 0.0, 5.0) == pytest.approx(0, abs=0.1)
 
 
-def test_without_its_model_speech_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "_model", lambda: None)
-    assert speech.speech_track(noise(), RATE) is None
+def test_without_its_model_speech_is_not_measured() -> None:
+    assert speech.speech_track(noise(), RATE, "none") is None
     assert speech.speech_share(None, 0.0, 1.0) is None

@@ -13,7 +13,9 @@ from avdata.pipeline.parts import write_table
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint
 from tests.pipeline.clips import a_clip, assemble, write_parts
 
-HIT = ContactEvent(t=0.5, t_audio=0.5, t_video=0.48, lag_ms=20.0, strength=1.0, confidence=0.5)
+HIT = ContactEvent(
+    t=0.5, t_audio=0.5, t_video=0.48, lag_ms=20.0, strength=1.0, confidence=0.5, x=0.5, y=0.5
+)
 EARLY = dataclasses.replace(HIT, t=0.1, t_audio=0.1, t_video=-0.4, lag_ms=500.0)
 """Seen before the clip begins: the sound of its source is late."""
 

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from avdata.pipeline.arrow import from_table, to_table
-from avdata.pipeline.policy import decide, load_policy
+from avdata.pipeline.decide import decide
+from avdata.pipeline.policy import load_policy
 from avdata.pipeline.record import Clip, Sync
 from tests.pipeline.clips import a_clip
 

@@ -1,8 +1,11 @@
 """Turned pictures, by files whose header says so."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -12,15 +15,21 @@ from avdata.pipeline.media.stream import Picture, SourceStream, opened
 from tests.pipeline.media import textured, times_at, write_movie
 
 MATRIX = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+MIRRORED = [(a, b, -c, -d) for a, b, c, d in MATRIX.values()]
 TURNED = (*MATRIX, 45, 1)
 
 
 def turned(path: Path, degrees: int) -> Path:
     """A film whose track header turns it, by 90 degrees and the like or by an odd angle."""
-    write_movie(path, [textured(1, 64, 96)] * 4, times_at(24, 4))
     angle = np.deg2rad(degrees)
     exact = (np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle))
-    a, b, c, d = (round(65536 * value) for value in MATRIX.get(degrees, exact))
+    return displayed(path, MATRIX.get(degrees, exact))
+
+
+def displayed(path: Path, matrix: tuple[float, ...]) -> Path:
+    """A film whose track header has this display matrix."""
+    write_movie(path, [textured(1, 64, 96)] * 4, times_at(24, 4))
+    a, b, c, d = (round(65536 * value) for value in matrix)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     fields = (a, b, 0, c, d, 0)
@@ -35,6 +44,13 @@ def first(path: Path) -> Picture:
         return next(iter(SourceStream(container, MediaLimits()).pictures()))
 
 
+def flags(path: Path) -> list[str]:
+    with opened(path, 1) as container:
+        stream = SourceStream(container, MediaLimits())
+        assert list(stream.pictures())
+        return stream.media().flags
+
+
 @pytest.mark.parametrize("degrees", TURNED)
 def test_a_turned_film_is_shown_upright_and_whole(tmp_path: Path, degrees: int) -> None:
     upright = first(turned(tmp_path / "0.mp4", 0)).luma()
@@ -45,6 +61,31 @@ def test_a_turned_film_is_shown_upright_and_whole(tmp_path: Path, degrees: int) 
     assert np.abs(picture.luma().astype(int) - wanted).mean() < 2
     assert picture.rgb(*wanted.shape).shape == (*wanted.shape, 3)
     assert quarter_turns(picture.frame) == -round(degrees / 90) % 4
+
+
+@pytest.mark.parametrize("matrix", [*MATRIX.values(), *MIRRORED])
+def test_a_picture_is_turned_and_mirrored_as_ffmpeg_does_it(
+    tmp_path: Path, matrix: tuple[int, ...]
+) -> None:
+    path = displayed(tmp_path / "a.mp4", matrix)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-frames:v", "1"]
+    shown = subprocess.run(
+        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True
+    ).stdout
+    height, width = (96, 64) if matrix[0] == 0 else (64, 96)
+    wanted = np.frombuffer(shown, np.uint8).reshape(height, width, 3).astype(int)
+    picture = first(path)
+    for found in (picture.rgb(height, width), fitted(picture.frame, 1.0, height, width)):
+        assert np.abs(found - wanted).mean() < 2
+    assert np.abs(picture.luma() - wanted.mean(axis=2)).mean() < 2
+    assert ("mirrored" in flags(path)) == (matrix in MIRRORED)
+
+
+def test_a_frame_is_free_as_soon_as_it_is_dropped(tmp_path: Path) -> None:
+    frame = first(displayed(tmp_path / "a.mp4", MIRRORED[1])).frame
+    before = sys.getrefcount(frame)
+    fitted(frame, 1.0, 96, 64)
+    assert sys.getrefcount(frame) == before
 
 
 def halves(path: Path, height: int, width: int) -> Picture:

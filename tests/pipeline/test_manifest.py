@@ -45,11 +45,26 @@ def test_what_is_neither_measured_nor_failed_for_good_is_unmeasured(tmp_path: Pa
     passing = dataclasses.replace(a_failure("d.mp4"), stage="deadline")
     write_parts(manifest, [], [passing, passing])
     assemble(manifest, ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"])
-    left = manifest.unmeasured(manifest.sources(), "settings")
+    left = manifest.unmeasured(manifest.sources(), "settings", 16.0)
     assert left["uri"].to_pylist() == ["d.mp4", "e.mp4"]
     assert {row.uri: row.attempts for row in manifest.quarantined()} == {"c.mp4": 1, "d.mp4": 2}
     assert manifest.unaccounted()["uri"].to_pylist() == ["e.mp4"]
-    assert len(manifest.unmeasured(manifest.sources(), "other settings")) == 5
+    assert len(manifest.unmeasured(manifest.sources(), "other settings", 16.0)) == 5
+
+
+@pytest.mark.parametrize("reason", parts.STARVED)
+def test_what_may_be_want_of_memory_is_tried_again_with_more(tmp_path: Path, reason: str) -> None:
+    manifest = a_manifest(tmp_path)
+    starved = dataclasses.replace(a_failure("d.mp4", reason), stage="decode", memory_gib=2.0)
+    write_parts(manifest, [], [starved])
+    assemble(manifest, ["d.mp4", "c.mp4"])
+    for memory_gib, again in ((1.0, []), (2.0, []), (2.5, ["d.mp4"])):
+        left = manifest.unmeasured(manifest.sources(), "settings", memory_gib)
+        assert left["uri"].to_pylist() == again
+    assert {row.uri: row.memory_gib for row in manifest.quarantined()} == {
+        "c.mp4": None,
+        "d.mp4": 2.0,
+    }
 
 
 def test_clips_lie_in_order_of_name_and_time(tmp_path: Path) -> None:

@@ -12,11 +12,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from avdata.errors import MediaError, RunError
+from avdata.errors import MediaError, RunError, UsageError
 from avdata.pipeline.media.alive import getting_on
 from avdata.pipeline.media.child import Child
+from avdata.pipeline.media.limits import MediaLimits
+from avdata.pipeline.media.memory import require_room
+from avdata.pipeline.shards.decoders import DecodeLimits
 from tests.pipeline.test_child import children
 
 
@@ -89,6 +94,37 @@ def test_a_bug_names_what_it_was_at_and_the_next_call_is_served() -> None:
         with pytest.raises(RunError, match=r"^some/uri: a bug in dividing(.|\n)*ZeroDivision"):
             child.call("some/uri", 1, 0)
         assert child.call("name", 1, 2) == 0.5
+
+
+def refuse(error: Exception) -> None:
+    raise error
+
+
+def test_errors_on_purpose_are_what_they_are() -> None:
+    with closing(Child(refuse, "refusing", Limits(), max_calls=10)) as child:
+        for error in (UsageError("the way out"), MediaError("cut", "short", "by much")):
+            with pytest.raises(type(error), match=f"^{error}$"):
+                child.call("name", error)
+
+
+def shrink_nothing() -> None:
+    cv2.resize(np.zeros((1, 1), np.uint8), (1 << 14, 1 << 14), interpolation=cv2.INTER_NEAREST)
+
+
+@pytest.mark.parametrize("function", [shrink_nothing, require_room])
+def test_want_of_memory_is_no_bug(function: Callable[[], None]) -> None:
+    short = failing(function, limits=Limits(memory_gib=0.1))
+    assert (short.stage, short.reason) == ("memory", "out_of_memory")
+
+
+@pytest.mark.parametrize("name", ["deadline_s", "memory_gib"])
+@pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan"), 1e12])
+@pytest.mark.parametrize("kind", [MediaLimits, DecodeLimits])
+def test_bounds_that_cannot_be_kept_are_refused(
+    kind: Callable[..., object], name: str, value: float
+) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must be (positive|at most \d+), not "):
+        kind(**{name: value})
 
 
 def test_a_child_that_does_not_start_is_no_bad_media() -> None:

@@ -8,6 +8,7 @@ from numpy import ndarray
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
+from avdata.errors import UsageError
 from avdata.pipeline.measure.dissolves import Transition
 from avdata.pipeline.measure.proposals import PROPOSED_RATIO, proposed_cuts
 from avdata.pipeline.measure.shots import ShotConfig, ShotFinder, shots
@@ -141,8 +142,9 @@ def test_edited_videos_are_the_same_every_time() -> None:
 
 
 def test_a_network_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.onnx"):
-        ShotConfig(transnet=str(tmp_path / "none.onnx"))
+    gone = ShotConfig(transnet=str(tmp_path / "none.onnx"))
+    with pytest.raises(UsageError, match=r"must be an ONNX file, .*none\.onnx is none"):
+        ShotFinder(25, gone)
 
 
 def test_the_detector_finds_around_large_changes_what_it_finds_in_all() -> None:

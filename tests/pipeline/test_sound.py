@@ -107,7 +107,7 @@ def test_left_and_right_are_heard_alike_in_mono() -> None:
     for silent in (0, 1):
         sound = tone(300, 0.2)
         sound[silent] = 0
-        heard.append(Mono(track(frames(sound, 0.0)).placed(0.0))[:])
+        heard.append(Mono(track(frames(sound, 0.0)).placed(lambda times: times))[:])
     np.testing.assert_allclose(heard[0], heard[1], atol=1e-6)
     assert heard[0].any()
 
@@ -122,7 +122,26 @@ def test_the_same_sound_in_every_channel_keeps_its_level(layout: str) -> None:
     assert collected.is_mono == (layout == "mono")
     out = collected.finish(0.0)
     np.testing.assert_allclose(out, np.repeat(wave[:1], 2, axis=0), atol=1e-4)
-    np.testing.assert_allclose(Mono(collected.placed(0.0))[:], wave[0], atol=1e-4)
+    np.testing.assert_allclose(Mono(collected.placed(lambda times: times))[:], wave[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layout", "count", "packed"),
+    [("ambisonic 1", 4, False), ("ambisonic 1", 4, True), ("ambisonic 2", 9, True)],
+)
+def test_of_an_ambisonic_sound_is_heard_what_comes_from_all_around(
+    layout: str, count: int, packed: bool
+) -> None:
+    wave = tone(300, 0.2)[:1]
+    every = np.concatenate([wave, *(tone(500 + k, 0.2)[:1] for k in range(count - 1))])
+    laid = every.T.reshape(1, -1) if packed else every
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(laid), format="flt" if packed else "fltp", layout=layout
+    )
+    frame.sample_rate = RATE
+    collected = track([frame])
+    assert collected.num_refused == 0
+    np.testing.assert_allclose(collected.finish(0.0), np.repeat(wave, 2, axis=0), atol=1e-4)
 
 
 def test_a_change_of_layout_or_rate_in_mid_stream_tears_nothing() -> None:

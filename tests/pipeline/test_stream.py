@@ -4,7 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError
+from avdata.pipeline.media import memory
+from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.sound import Mono
 from avdata.pipeline.media.stream import ANALYSIS_RATE, Picture, SourceStream, opened
@@ -132,6 +135,22 @@ def test_damaged_bytes_are_counted_not_fatal(tmp_path: Path) -> None:
     assert 0 < len(pictures_read) <= 48
     assert np.all(np.diff([picture.t for picture in pictures_read]) > 0)
     assert media.flags
+
+
+def test_without_memory_a_refused_packet_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_movie(tmp_path / "a.mp4", [numbered(k) for k in range(48)], times_at(24, 48))
+    data = path.read_bytes()
+    begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    half = (begin + end) // 2
+    path.write_bytes(data[:half] + b"\xff" * (end - half) + data[end:])
+    assert "decode_errors" in read(path)[2].flags
+    monkeypatch.setattr(memory, "ROOM", 1 << 60)
+    with pytest.raises(MemoryError):
+        read(path)
+    with pytest.raises(MemoryError):
+        read_clip(path, 0.5, ClipShape(num_frames=17, fps=16, height=64, width=96))
 
 
 @pytest.mark.parametrize(
