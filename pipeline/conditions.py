@@ -31,11 +31,13 @@ VALUES = {
     "labels.motion": ("static", "small", "large"),
     "media.flags": (
         "timestamps_out_of_order",
+        "timestamps_jump",
         "decode_errors",
         "truncated",
         "no_declared_duration",
         "audio_unreadable",
         "no_audio_stream",
+        "mirrored",
     ),
     "media.hdr": ("pq", "hlg"),
     "semantics.coupling": ("tight", "loose"),
