@@ -10,8 +10,8 @@ lint:
 	$(PYTHON) -m ruff format --check .
 
 # Not shard_readers, which is made of peers, and not time, which has the name of a standard module.
-TYPED := alike contacts dedup encode_cost ingest_cost loader loader_energon loader_peers loader_start long_sources \
-    many_sources motion overfit roundtrip select_rows shots step_time train_pace
+TYPED := alike contacts dedup encode_cost ingest_cost labels loader loader_energon loader_peers loader_start \
+    long_sources many_sources motion overfit roundtrip select_rows shots step_time train_pace
 
 # Checkers follow files, not import hooks: link the packages to where their import name says.
 types:

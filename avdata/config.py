@@ -62,6 +62,8 @@ def from_plain(schema: type[T], plain: Mapping[str, Any], where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or schema.__name__
+        if first["type"] == "missing":
+            raise ConfigError(f"{where}: {key} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {message}") from error
 
@@ -80,9 +82,22 @@ def _defaults(schema: type[object]) -> dict[str, Any]:
     return to_plain(whole)
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that is there twice is an error: of two values one would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep) for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if keys[place] in keys[:place]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {keys[place]!r} is there twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        plain = yaml.safe_load(file.read_text())
+        plain = yaml.load(file.read_text(), _EachKeyOnce)
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,8 +1,10 @@
 """How well contacts are found: precision, recall and lag, on generated and on labelled real videos.
 
     python benchmarks/contacts.py --videos 100 --seed 4242 [--hard]
-    python benchmarks/contacts.py MEDIA/MANIFEST.csv
+    python benchmarks/contacts.py MEDIA/MANIFEST.csv [--unrelated]
 
+With `--unrelated` struck sounds at random times, 0.8 to 2.5 s apart, are given in place of the
+sound of every video under a minute that has no contacts: none of them may become one.
 MANIFEST.csv names files beside it in `file` and their contacts, in seconds apart by `;`, in
 `contact_times_s`; `other_impulse_times_s` are sounds that must not become contacts. Only what lies
 inside a clip counts. Generated contacts match within 50 ms, hand-labelled ones within 100 ms.
@@ -19,10 +21,19 @@ import numpy as np
 import typer
 
 from avdata.errors import MediaError
+from avdata.pipeline.measure.events import heard_and_seen
+from avdata.pipeline.measure.motion import FlowMeter
+from avdata.pipeline.measure.shots import ShotFinder, shots
 from avdata.pipeline.measure.source import IngestConfig, measure_source
+from avdata.pipeline.measure.strikes import Strike
+from avdata.pipeline.media.limits import MediaLimits
+from avdata.pipeline.media.stream import SourceStream, opened
 from avdata.pipeline.record import Clip
 from avdata.pipeline.world.corpus import WorldConfig, generate, read_truth, truth_path
 from avdata.pipeline.world.variants import MIXED, VariantShares
+
+LONGEST_S = 60.0
+NUM_DRAWS = 5
 
 
 @dataclass
@@ -41,7 +52,10 @@ class Tally:
         """One source."""
         events = sorted({event.t + clip.start_s for clip in clips for event in clip.events})
         spans = [(clip.start_s, clip.end_s) for clip in clips]
-        true = [t for t in true if any(low <= t < high for low, high in spans)]
+        true, others = (
+            [t for t in times if any(low <= t < high for low, high in spans)]
+            for times in (true, others)
+        )
         self.clips += len(clips)
         self.found += len(events)
         self.true += len(true)
@@ -77,8 +91,12 @@ def main(
     videos: Annotated[int, typer.Option(min=1, help="Generated ones.")] = 70,
     seed: Annotated[int, typer.Option(min=0)] = 7,
     hard: Annotated[bool, typer.Option("--hard", help="Generated with every variant.")] = False,
+    unrelated: Annotated[bool, typer.Option("--unrelated", help="Random sounds instead.")] = False,
 ) -> None:
     """Prints one line a source of any note, then the sums."""
+    if manifest is not None and unrelated:
+        _unrelated(manifest)
+        return
     columns = "source|clips|true|found|precision|recall|F1|lag, ms|other impulses found"
     typer.echo(f"| {columns.replace('|', ' | ')} |\n|{'---|' * 9}")
     if manifest is None:
@@ -121,6 +139,35 @@ def _labelled(manifest: Path) -> None:
         if one.found or one.true or one.others:
             typer.echo(one.row(path.name))
     typer.echo(total.row("all"))
+
+
+def _unrelated(manifest: Path) -> None:
+    """One line a video, then the sum."""
+    total, found = 0, 0
+    for row in csv.DictReader(manifest.open()):
+        seconds = float(row["duration_container_s"] or 0)
+        if row["split"] != "train" or row["has_contact_events"] != "n" or seconds >= LONGEST_S:
+            continue
+        events, sounds = 0, 0
+        with opened(manifest.parent / row["file"], 1) as container:
+            stream = SourceStream(container, MediaLimits())
+            meter, finder = FlowMeter(), ShotFinder(stream.nominal_fps)
+            for picture in stream.pictures():
+                finder.add(picture)
+                meter.add(picture)
+        times, transitions = stream.times.tolist(), finder.finish()
+        for one in transitions:
+            meter.cut(times[one.end])
+        spans = shots(times, stream.end, transitions)
+        for seed in range(NUM_DRAWS):
+            drawn = np.cumsum(np.random.default_rng(seed).uniform(0.8, 2.5, int(LONGEST_S)))
+            at = drawn[drawn < stream.end - 0.2].tolist()
+            struck = [Strike(t, -10.0) for t in at]
+            sounds += len(at)
+            events += len(heard_and_seen(spans, at, struck, meter)[0])
+        typer.echo(f"{row['file']}: {events} of {sounds}")
+        total, found = total + sounds, found + events
+    typer.echo(f"all: {found} of {total}, {found / max(1, total):.1%}")
 
 
 def _times(text: str) -> list[float]:

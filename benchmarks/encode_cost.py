@@ -20,6 +20,7 @@ decoded ahead is.
 import argparse
 import multiprocessing
 import os
+import pickle
 import statistics
 import sys
 import tempfile
@@ -42,13 +43,13 @@ from avdata.encoders.encoder import VideoEncoder
 from avdata.encoders.spec import VideoSpec
 from avdata.encoders.wan import WanVideo
 from avdata.jobs.caption import caption
-from avdata.jobs.encode import EncodeConfig, EncodeShard
+from avdata.jobs.encode import EncodeConfig, EncodeShard, planned
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip import ClipMedia
-from avdata.pipeline.shards.plan import PlanSettings
+from avdata.pipeline.shards.plan import PlanSettings, ShardPlan
 from avdata.pipeline.sources.clips import clip_media
 from avdata.pipeline.sources.copies import LocalCopies
 from avdata.pipeline.world.corpus import WorldConfig, generate
@@ -65,7 +66,7 @@ SECONDS_A_CLIP = 1.0
 class Share:
     """What one process has of the clips: a shard, decoded clips of it, and both paces."""
 
-    shard: str
+    shard: bytes
     media: Sequence[ClipMedia]
     behind: EncodeShard
     ahead: EncodeShard
@@ -75,7 +76,7 @@ class Share:
         if what == "bare":
             bare(self.media, self.ahead.encoders, self.ahead.batch_size)
             return
-        (self.behind if what == "behind" else self.ahead)({"shard": self.shard})
+        (self.behind if what == "behind" else self.ahead)({"plan": self.shard})
 
 
 class PatientVideo:
@@ -158,7 +159,8 @@ def _throughput(root: Path, config: EncodeConfig, runs: int, workers: int) -> st
     threads = torch.get_num_threads()
     whole = _share(root, config, None)
     torch.set_num_threads(threads)  # A worker of the job has taken one.
-    shards = sorted(whole.ahead.plans)
+    plans = {plan.name: plan for plan in _plans(root, config)}
+    shards = sorted(plans)
     with ExitStack() as stack:
         # A pool each, so that each keeps its share.
         pools = [stack.enter_context(_process(_open, root, config, shard)) for shard in shards]
@@ -169,7 +171,7 @@ def _throughput(root: Path, config: EncodeConfig, runs: int, workers: int) -> st
         works = [lambda: whole.run("bare"), *map(together, ("bare", "behind", "ahead"))]
         times = np.array([[_seconds(work) for work in works] for _ in range(runs + 1)][1:])
     rates = len(whole.media) / times
-    plan = whole.ahead.plans[shards[0]]
+    plan = plans[shards[0]]
     best = int(np.median(rates[:, :2], axis=0).argmax())
     lines = [
         f"{len(whole.media)} clips of {plan.shape.num_frames} x {config.height} x {config.width} "
@@ -187,11 +189,16 @@ def _throughput(root: Path, config: EncodeConfig, runs: int, workers: int) -> st
 
 def _share(root: Path, config: EncodeConfig, shard: str | None) -> Share:
     """A shard, or for the loop in one process all clips of all."""
-    behind = EncodeShard(root / "manifest", root / "behind", replace(config, decode_ahead=0))
-    ahead, copies = EncodeShard(root / "manifest", root / "ahead", config), LocalCopies(1.0)
-    plans = ahead.plans.values() if shard is None else [ahead.plans[shard]]
+    behind = EncodeShard(root / "behind", replace(config, decode_ahead=0))
+    ahead, copies = EncodeShard(root / "ahead", config), LocalCopies(1.0)
+    plans = [plan for plan in _plans(root, config) if shard in (None, plan.name)]
     media = [clip_media(clip, plan.shape, copies) for plan in plans for clip in plan.clips]
-    return Share(shard or "", media, behind, ahead)
+    return Share(pickle.dumps(plans[0]), media, behind, ahead)
+
+
+def _plans(root: Path, config: EncodeConfig) -> list[ShardPlan]:
+    kept = Manifest(root / "manifest").clips("keep")
+    return planned(root / "manifest", kept, config, config.encoders.specs())
 
 
 def _process(open_: Callable[..., object], *given: object) -> ProcessPoolExecutor:
@@ -250,10 +257,10 @@ def _memory(root: Path, config: EncodeConfig) -> str:
 
 
 def _peak(root: Path, config: EncodeConfig) -> float:
-    worker = EncodeShard(root / "manifest", root / "peak", config)
+    worker = EncodeShard(root / "peak", config)
     worker.encoders = replace(worker.encoders, video=PatientVideo(worker.encoders.video))
-    for name in worker.plans:
-        worker({"shard": name})
+    for plan in _plans(root, config):
+        worker({"plan": pickle.dumps(plan)})
     # Not ru_maxrss, which a process has from its parent.
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     return int(line.split()[1]) * 1024 / 1e6

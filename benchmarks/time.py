@@ -21,6 +21,7 @@ from avdata.pipeline.measure.source import IngestConfig, measure_source
 from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.media.clip_file import write_clip
 from avdata.pipeline.media.limits import MediaLimits
+from avdata.pipeline.media.sound import Mono
 from avdata.pipeline.media.stream import ANALYSIS_RATE, SourceStream, opened
 from avdata.pipeline.world.flashes import HEIGHT, WIDTH, FlashFile, click_times, write_flashes
 from avdata.progress import progress
@@ -102,7 +103,7 @@ def measured(path: Path, made: FlashFile) -> Row:
         num_frames = sum(1 for _ in stream.pictures())
         sound, media = stream.sound(), stream.media()
     assert sound is not None
-    late = click_times(sound[:][None], ANALYSIS_RATE, flashes) - flashes
+    late = click_times(Mono(sound)[:][None], ANALYSIS_RATE, flashes) - flashes
     rows = measure_source(path, path.name, IngestConfig())
     counts = [num_frames == len(made.times), bool(rows)]
     clip_errors, file_errors = [], []

@@ -5,6 +5,7 @@ those before an error, too.
 """
 
 import itertools
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
@@ -28,7 +29,6 @@ from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip_file import own_shape
 from avdata.pipeline.record import Clip
-from avdata.pipeline.selection import require_captionable
 from avdata.pipeline.shards.decoders import Decoders
 from avdata.pipeline.shards.failures import require_decoded
 from avdata.pipeline.sources.clips import clip_media
@@ -48,13 +48,12 @@ class AskAbout:
     role: Role
     who: Asked
     config: CaptionConfig
+    ingested: IngestConfig
     store: Answers
 
     def __post_init__(self) -> None:
         remove_copies_of_the_dead()
-        manifest, config = Manifest(self.store.root), self.config
-        self.clips = {clip.clip_id: clip for clip in require_captionable(manifest)}
-        self.ingested = ingested(manifest)
+        config = self.config
         self.prompt = config.prompt(self.role).text
         self.copies = LocalCopies(config.max_copies_gib)
         self.decoders = Decoders(config.limits)
@@ -62,7 +61,7 @@ class AskAbout:
         self.in_a_row = 0
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
+        clips: list[Clip] = pickle.loads(item["clips"])
         batch: list[AnswerRow] = []
         answered, spent = 0, False
         failed: list[str] = []
@@ -137,27 +136,27 @@ class Asking:
         RunError when a captioner fails again and again, or more than `max_failed_share` of the
         clips could not be asked about; what was answered is kept.
         """
-        ingest = ingested(Manifest(self.root)).fingerprint
-        store = Answers(self.root, self.config.fingerprint(role, who, ingest))
+        ingest = ingested(Manifest(self.root))
+        store = Answers(self.root, self.config.fingerprint(role, who, ingest.fingerprint))
         before = store.read()
         todo = [
-            clip.clip_id
-            for clip in clips
-            if _to_ask(before.get(clip.clip_id), self.config.retry_failed)
+            clip for clip in clips if _to_ask(before.get(clip.clip_id), self.config.retry_failed)
         ]
         if todo:
-            self._ask(store, role, who, todo, len(clips))
+            work = partial(AskAbout, role, who, self.config, ingest, store)
+            self._ask(work, todo, len(clips))
         found = store.read()
         rows = [found[clip.clip_id] for clip in clips if clip.clip_id in found]
         failed = [_worded(row) for row in rows if row.is_fault]
         self._require_asked(len(failed), len(rows), len(clips), failed[:1])
         return found, len(todo)
 
-    def _ask(self, store: Answers, role: Role, who: Asked, todo: list[str], total: int) -> None:
+    def _ask(self, work: "partial[AskAbout]", todo: list[Clip], total: int) -> None:
         """Until all are asked about, or the budget is spent; stops early where too many fail."""
+        role, who, *_ = work.args
         size = max(BATCH, ROUNDS * self.config.threads)
-        items = ({"clip_ids": todo[first : first + size]} for first in range(0, len(todo), size))
-        work = partial(AskAbout, role, who, self.config, store)
+        parts = (todo[first : first + size] for first in range(0, len(todo), size))
+        items = ({"clips": pickle.dumps(part)} for part in parts)
         engine = self.engine
         if isinstance(who, Endpoint) and who.max_requests is not None:
             # Ray begins workers anew, and each would begin to count.

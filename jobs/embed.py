@@ -2,6 +2,7 @@
 work and of commit. Clips are decoded in child processes ahead of the models.
 """
 
+import pickle
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,10 +27,10 @@ from avdata.jobs.engine import Engine, stream
 from avdata.jobs.semantics_config import LONGER_SIDE, SAMPLE_RATE, SemanticsConfig
 from avdata.pipeline.embeddings import NO_SOUND, Embeddings
 from avdata.pipeline.manifest import Manifest
+from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.clip_file import own_shape
 from avdata.pipeline.record import Clip
-from avdata.pipeline.selection import require_meaningful
 from avdata.pipeline.semantics import Medium
 from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.decoders import Decoders
@@ -48,17 +49,15 @@ T = TypeVar("T")
 class EmbedClips:
     """One batch of clips: read once, embedded, committed. Each process loads the models once."""
 
-    root: Path
     config: SemanticsConfig
+    ingested: IngestConfig
     stores: dict[Medium, Embeddings]
     picture: ImageText | None = field(init=False, default=None)
     sound: AudioText | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         remove_copies_of_the_dead()
-        manifest, device = Manifest(self.root), usable(self.config.device)
-        self.clips = {clip.clip_id: clip for clip in require_meaningful(manifest)}
-        self.ingested = ingested(manifest)
+        device = usable(self.config.device)
         self.copies = LocalCopies(self.config.max_copies_gib)
         self.decoders = Decoders(self.config.limits)
         self.batch_size = self.config.batch_size or (1 if device.type == "cpu" else 8)
@@ -69,7 +68,7 @@ class EmbedClips:
                 self.sound = self.config.sound.open(device)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        clips = [self.clips[clip_id] for clip_id in item["clip_ids"]]
+        clips: list[Clip] = pickle.loads(item["clips"])
         seen, heard = dict[str, ndarray](), dict[str, ndarray]()
         failed: dict[str, str] = {}
         why: list[str] = []
@@ -129,7 +128,8 @@ def embed(
         medium: wanted.filter(pc.invert(pc.is_in(wanted, value_set=store.known(again))))
         for medium, store in stores.items()
     }
-    todo = sorted({one for ids in lacking.values() for one in ids.to_pylist()})
+    missing = {one for ids in lacking.values() for one in ids.to_pylist()}
+    todo = sorted((one for one in clips if one.clip_id in missing), key=lambda one: one.clip_id)
     if todo:
         short = {medium: store for medium, store in stores.items() if len(lacking[medium])}
         _embed(root, todo, config, short, engine, len(clips))
@@ -141,14 +141,14 @@ def embed(
 
 def _embed(
     root: Path,
-    todo: list[str],
+    todo: list[Clip],
     config: SemanticsConfig,
     stores: dict[Medium, Embeddings],
     engine: Engine,
     total: int,
 ) -> None:
-    items = [{"clip_ids": todo[first : first + BATCH]} for first in range(0, len(todo), BATCH)]
-    work = partial(EmbedClips, root, config, stores)
+    items = ({"clips": pickle.dumps(some)} for some in _batches(todo, BATCH))
+    work = partial(EmbedClips, config, ingested(Manifest(root)), stores)
     answers = stream(engine, work, items, on_gpu=on_gpu(config.device, engine))
     seen, failed = total - len(todo), 0
     with progress("embed", len(todo)) as advance, closing(answers):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +25,7 @@ from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.geometry import Fit
+from avdata.pipeline.record import Clip
 from avdata.pipeline.selection import require_kept
 from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.buckets import PRESETS, Buckets, Size
@@ -136,11 +138,8 @@ class EncodeConfig:
 
 @dataclass
 class EncodeShard:
-    """One planned shard. The plan is a pure function of the manifest, so each process makes its own
-    and only the shard's name travels.
-    """
+    """One planned shard."""
 
-    root: Path
     out: Path
     config: EncodeConfig
 
@@ -151,13 +150,11 @@ class EncodeShard:
         self.batch_size, self.threads = _pace(self.config, device, far)
         with within_memory("set encoders.ROLE.dtype=bfloat16"):
             self.encoders = self.config.encoders.open(device)
-        plans = planned(self.root, self.config, self.encoders.specs)
-        self.plans = {plan.name: plan for plan in plans}
         reading = Reading(self.config.limits, self.config.fit, self.config.max_copies_gib)
         self.decoding = ClusterDecoding(reading) if far else WorkerDecoding(reading)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        plan = self.plans[item["shard"]]
+        plan: ShardPlan = pickle.loads(item["plan"])
         decode = partial(self.decoding, shape=plan.shape)
         with ahead(decode, plan.clips, self.config.decode_ahead, self.threads) as media:
             ids = (clip.clip_id for clip in plan.clips)
@@ -185,14 +182,14 @@ def _pace(config: EncodeConfig, device: torch.device, far: bool) -> tuple[int, i
     return config.batch_size or batch, max(1, threads)
 
 
-def planned(root: Path, config: EncodeConfig, specs: Specs) -> list[ShardPlan]:
-    """The shards of a manifest."""
+def planned(root: Path, kept: list[Clip], config: EncodeConfig, specs: Specs) -> list[ShardPlan]:
+    """The shards of a manifest's kept clips."""
     settings = Manifest(root).settings()
     ingested = configuration.from_plain(IngestConfig, settings, str(root / "clips.parquet"))
     buckets = config.buckets(ingested.num_frames, ingested.fps, specs)
     fit = dataclasses.asdict(config.fit)
     encoding = [VERSION, dataclasses.asdict(specs), fit, config.round_trips]
-    return plan_shards(require_kept(Manifest(root)), buckets.shape, config.plan, encoding)
+    return plan_shards(kept, buckets.shape, config.plan, encoding)
 
 
 def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = None) -> Dataset:
@@ -207,15 +204,15 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
     if any(clip.captions is None for clip in kept):
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
     specs = config.encoders.specs()
-    plans = planned(root, config, specs)
+    plans = planned(root, kept, config, specs)
     storage.write_json(out / "encode.json", configuration.to_plain(config))
     storage.write_json(out / "versions.json", versions())
     with ThreadPoolExecutor(THREADS) as pool:
         done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
     todo = [plan for plan, ready in zip(plans, done, strict=True) if not ready]
     if todo:
-        work = partial(EncodeShard, root, out, config)
-        items = ({"shard": plan.name} for plan in todo)
+        work = partial(EncodeShard, out, config)
+        items = ({"plan": pickle.dumps(plan)} for plan in todo)
         far = config.decode_on == "cluster"
         answers = stream(engine, work, items, on_gpu=gpu, leaves_cores=far)
         _follow(out, answers, todo, len(plans), config.max_failed_share)

@@ -18,7 +18,6 @@ from avdata.jobs.ask import ingested
 from avdata.jobs.embed import embed
 from avdata.jobs.engine import Engine
 from avdata.jobs.semantics_config import SemanticsConfig
-from avdata.pipeline.best import with_best
 from avdata.pipeline.coupling import coupling
 from avdata.pipeline.embeddings import Embeddings
 from avdata.pipeline.guard import keep_asked
@@ -71,7 +70,7 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     device = "auto" if far else config.device
     found = {one: _meaning(store, clips, config, device) for one, store in stores.items()}
     rows = _rows(clips, found, config)
-    manifest.write_semantics(with_best(manifest.table(["clip_id", "source", "media"]), rows))
+    manifest.write_semantics(rows)
     asked = {medium: (stores[medium], one.texts) for medium, one in found.items()}
     keep_asked(root, configuration.to_plain(config), asked)
     manifest.reassemble()

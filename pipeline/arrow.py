@@ -41,6 +41,17 @@ def from_table(row: type[Row], table: pa.Table) -> list[Row]:
     return [record.validate_python(one) for one in table.to_pylist()]
 
 
+def leaves(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Types by dotted path, of all that is no struct."""
+
+    def walk(prefix: str, one: pa.Field) -> list[tuple[str, pa.DataType]]:
+        if pa.types.is_struct(one.type):
+            return [leaf for inner in one.type for leaf in walk(f"{prefix}{one.name}.", inner)]
+        return [(prefix + one.name, one.type)]
+
+    return dict(leaf for one in schema for leaf in walk("", one))
+
+
 def _field(name: str, hint: object) -> pa.Field:
     optional = isinstance(hint, types.UnionType)
     if optional:

@@ -2,9 +2,11 @@
 
 Prints that agree in enough bits fall into one bucket and vote for how far two sources are apart in
 time; the winner says which of their clips to compare, print by print. Within a bucket only
-neighbours are paired, in order of their time in the source, so the work grows with the number of
-clips however alike they are. Two sources are compared at one distance only: of material that was
-cut and joined anew, the longest agreeing part is found.
+neighbours are paired, in order of their time in the source, and of many partners of a source only
+those with most votes are compared: so the work grows with the number of clips however alike they
+are, and not every pair is found, but enough that all of one origin hang together. Two sources are
+compared at one distance only: of material that was cut and joined anew, the longest agreeing part
+is found.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +19,8 @@ from numpy import ndarray
 NEIGHBOURS = 8
 """Entries of a bucket that each is paired with."""
 MIN_VOTES = 2
+PARTNERS = 32
+"""Sources that each is compared with; a pair counts for whichever of the two has fewer."""
 TICK_BITS = 22
 """More instants than any source has."""
 PAIRS_AT_ONCE = 50_000
@@ -60,6 +64,29 @@ def copies(prints: Prints, keys: Keys, alike: Alike) -> Int64[ndarray, "pairs 2"
     return np.unique(np.concatenate(found), axis=0)
 
 
+def same_clips(
+    prints: Prints, left: Int64[ndarray, " n"], right: Int64[ndarray, " n"], alike: Alike
+) -> Bool[ndarray, " n"]:
+    """Whether these pairs of clips have the same content, however their clocks are apart."""
+    same = np.zeros(len(left), bool)
+    for low in range(0, len(left), PAIRS_AT_ONCE):
+        some = np.arange(low, min(low + PAIRS_AT_ONCE, len(left)))
+        some = some[prints.source[left[some]] != prints.source[right[some]]]
+        level = prints.first[left] - prints.first[right]
+        for shift in _shifts(prints.count[left[some]], prints.count[right[some]]):
+            found = _agree(prints, left[some], right[some], level[some] - shift, alike)
+            same[some[found]] = True
+            some = some[~found]
+    return same
+
+
+def _shifts(left: Int64[ndarray, " n"], right: Int64[ndarray, " n"]) -> Iterator[int]:
+    """By which clips of so many prints can be moved and still overlap enough, nearest first."""
+    longer, shorter = np.maximum(left, right), np.minimum(left, right)
+    farthest = int((longer - MIN_OVERLAP * shorter).max(initial=-1))
+    yield from sorted(range(-farthest, farthest + 1), key=abs)
+
+
 def _distances(
     prints: Prints, keys: Keys
 ) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
@@ -67,8 +94,8 @@ def _distances(
     clip, position = np.nonzero(prints.values)
     values = prints.values[clip, position]
     source, tick = prints.source[clip], prints.first[clip] + position
-    num_sources = int(prints.source.max(initial=-1)) + 1
-    votes = [np.zeros(0, np.int64)]
+    num_sources = max(int(prints.source.max(initial=0)) + 1, 1)
+    between, apart = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for key in keys(values):
         used = np.flatnonzero(key)
         if len(used) == 0:
@@ -84,15 +111,22 @@ def _distances(
             one, other = one[hit], other[hit]
             swap = source[one] > source[other]
             one, other = np.where(swap, other, one), np.where(swap, one, other)
-            ahead = tick[one] - tick[other] + (1 << TICK_BITS - 1)
-            votes.append((source[one] * num_sources + source[other]) << TICK_BITS | ahead)
-    return _winners(np.concatenate(votes), num_sources)
+            between.append(source[one] * num_sources + source[other])
+            apart.append(tick[one] - tick[other] + (1 << TICK_BITS - 1))
+    # Numbered as they occur: together with the distance, all that could be would not fit 64 bits.
+    pairs, number = np.unique(np.concatenate(between), return_inverse=True)
+    pair, ahead, strength = _winners(number.astype(np.int64) << TICK_BITS | np.concatenate(apart))
+    one, other = pairs[pair] // num_sources, pairs[pair] % num_sources
+    some = _strongest(one, other, strength)
+    return one[some], other[some], ahead[some]
 
 
 def _winners(
-    votes: Int64[ndarray, " v"], num_sources: int
+    votes: Int64[ndarray, " v"],
 ) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
-    """The distance with most votes, those for the instants beside it included, of each pair."""
+    """Pairs, the distance of each with most votes, those for the instants beside it included, and
+    their number.
+    """
     ballot, count = np.unique(votes, return_counts=True)
     beside = np.flatnonzero(np.diff(ballot) == 1)
     total = count.copy()
@@ -104,7 +138,19 @@ def _winners(
     best = order[is_first]
     best = best[total[best] >= MIN_VOTES]
     ahead = (ballot[best] & ((1 << TICK_BITS) - 1)) - (1 << TICK_BITS - 1)
-    return pair[best] // max(num_sources, 1), pair[best] % max(num_sources, 1), ahead
+    return pair[best], ahead, total[best]
+
+
+def _strongest(
+    one: Int64[ndarray, " p"], other: Int64[ndarray, " p"], strength: Int64[ndarray, " p"]
+) -> Int64[ndarray, " q"]:
+    """Of the pairs those that are among the `PARTNERS` strongest of either source."""
+    source, pair = np.concatenate([one, other]), np.tile(np.arange(len(one)), 2)
+    order = np.lexsort((pair, -strength[pair], source))
+    starts = np.flatnonzero(np.diff(source[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    place = np.arange(len(order)) - np.repeat(starts, sizes)
+    return np.unique(pair[order][place < PARTNERS])
 
 
 def _candidates(

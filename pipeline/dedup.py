@@ -1,9 +1,9 @@
 """Near-duplicates over the whole manifest, by picture and by sound apart, from stored prints alone.
 
 A video with another sound track shares its picture with the original, a sound used again shares
-its sound; only a clip that shares both, with one and the same better clip that is itself best, is
-a duplicate to drop. A source's own clips are never compared with each other, and files with the
-same bytes are one source already. A still picture or silence has no print and so no copies.
+its sound; only clips that share both are copies, of which one is enough. A source's own clips are
+never compared with each other, and files with the same bytes are one source already. A still
+picture or silence has no print and so no copies.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Int64, UInt64
+from jaxtyping import Bool, Int64, UInt64
 from numpy import ndarray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from avdata.pipeline.arrow import arrow_schema
-from avdata.pipeline.copies import Prints, copies
+from avdata.pipeline.copies import Prints, copies, same_clips
+from avdata.pipeline.decide import ranks
 from avdata.pipeline.measure.looks import first_look
 from avdata.pipeline.measure.spectrum import first_window
 from avdata.pipeline.media.stream import ANALYSIS_RATE
@@ -37,23 +38,29 @@ LOW_HALF = np.uint64((1 << 32) - 1)
 
 
 def with_duplicates(clips: pa.Table) -> pa.Table:
-    """The same rows with `duplicates` filled in; the answer does not depend on their order."""
+    """The same rows with the groups of `duplicates` filled in; the answer does not depend on their
+    order. Which of a group is best is not told here: it depends on the policy.
+    """
     digest = pc.struct_field(clips["source"], "digest")
     keyed = pa.table({"digest": digest, "start": clips["start_s"], "id": clips["clip_id"]})
     order = pc.sort_indices(keyed, [(name, "ascending") for name in keyed.column_names])
     rows = clips.take(order)
-    seen = copies(_prints(rows, "picture", first_look), _picture_keys, _same_picture)
-    heard = copies(_prints(rows, "sound", _first_window), _sound_keys, _same_sound)
-    found = [
-        _groups(rows["clip_id"], seen),
-        _groups(rows["clip_id"], heard),
-        pa.array(_best(rows, _both(seen, heard, len(rows)))),
-    ]
+    pictures, sounds = _prints(rows, "picture", first_look), _prints(rows, "sound", _first_window)
+    seen = _groups(len(rows), copies(pictures, _picture_keys, _same_picture))
+    heard = _groups(len(rows), copies(sounds, _sound_keys, _same_sound))
+
+    def same(one: Int64[ndarray, " n"], other: Int64[ndarray, " n"]) -> Bool[ndarray, " n"]:
+        found = same_clips(pictures, one, other, _same_picture)
+        found[found] = same_clips(sounds, one[found], other[found], _same_sound)
+        return found
+
+    both = _gathered(ranks(rows), seen, heard, same)
     back = pc.sort_indices(order)
+    found = [_smallest(rows["clip_id"], group).take(back) for group in (seen, heard, both)]
     at = clips.schema.get_field_index("duplicates")
     field = arrow_schema(Clip).field("duplicates")
     column = pa.StructArray.from_arrays(
-        [each.take(back) for each in found], fields=list(field.type)
+        [*found, pa.nulls(len(rows), pa.bool_())], fields=list(field.type)
     )
     return clips.set_column(at, field, column)
 
@@ -119,50 +126,43 @@ def _same_sound(
     return np.asarray(enough & (wrong <= MAX_SOUND_ERROR * 32 * many))
 
 
-def _both(
-    seen: Int64[ndarray, "s 2"], heard: Int64[ndarray, "h 2"], num_clips: int
-) -> Int64[ndarray, "b 2"]:
-    packed = [pairs[:, 0] * num_clips + pairs[:, 1] for pairs in (seen, heard)]
-    both = np.intersect1d(*packed)
-    return np.stack([both // max(num_clips, 1), both % max(num_clips, 1)], axis=1)
-
-
-def _groups(ids: pa.ChunkedArray, pairs: Int64[ndarray, "pairs 2"]) -> pa.Array:
-    """The smallest id of each clip's group, None for a clip alone."""
+def _groups(count: int, pairs: Int64[ndarray, "pairs 2"]) -> Int64[ndarray, " n"]:
+    """The number of each clip's group, the connected part of all pairs."""
     edges = (np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1]))
-    _, group = connected_components(coo_array(edges, shape=(len(ids), len(ids))), directed=False)
-    by_id = np.asarray(pc.sort_indices(ids).to_numpy())
-    _, first = np.unique(group[by_id], return_index=True)
-    alone = np.bincount(group, minlength=1)[group] == 1
-    smallest = by_id[first][group]
-    return ids.combine_chunks().take(pa.array(smallest, mask=alone))
+    _, group = connected_components(coo_array(edges, shape=(count, count)), directed=False)
+    return np.asarray(group, np.int64)
 
 
-def ranks(rows: pa.Table) -> Int64[ndarray, " n"]:
-    """Each clip's place among all, the best first: more pixels times bytes a second, then the
-    longer source, then the smaller id.
+def _gathered(
+    rank: Int64[ndarray, " n"],
+    seen: Int64[ndarray, " n"],
+    heard: Int64[ndarray, " n"],
+    same: Callable[[Int64[ndarray, " m"], Int64[ndarray, " m"]], Bool[ndarray, " m"]],
+) -> Int64[ndarray, " n"]:
+    """Groups of copies in picture and sound: around the best clip of all that share both groups its
+    copies, then the same of what is left. Those at either end of a chain are thus no copies.
     """
-    source, media = rows["source"], rows["media"]
-    seconds: Float[ndarray, " n"] = pc.struct_field(media, "duration_s").to_numpy()
-    size = pc.struct_field(source, "size_bytes").to_numpy() / np.maximum(seconds, 1e-9)
-    pixels = (
-        pc.struct_field(media, "width").to_numpy() * pc.struct_field(media, "height").to_numpy()
+    _, cell = np.unique(np.stack([seen, heard]), axis=1, return_inverse=True)
+    group = np.arange(len(rank))
+    left = np.lexsort((rank, cell))
+    while len(left):
+        starts = np.flatnonzero(np.diff(cell[left], prepend=-1))
+        sizes = np.diff(starts, append=len(left))
+        best = np.repeat(left[starts], sizes)
+        rest = left != best
+        left, best = left[rest], best[rest]
+        found = same(left, best)
+        group[left[found]] = best[found]
+        left = left[~found]
+    return group
+
+
+def _smallest(ids: pa.ChunkedArray, group: Int64[ndarray, " n"]) -> pa.Array:
+    """The smallest id of each clip's group, None for a clip alone."""
+    by_id = np.asarray(pc.sort_indices(ids).to_numpy())
+    _, first, of, size = np.unique(
+        group[by_id], return_index=True, return_inverse=True, return_counts=True
     )
-    by_id = np.argsort(pc.sort_indices(rows["clip_id"]).to_numpy())
-    order = np.lexsort((by_id, -seconds, -(pixels * size)))
-    found: Int64[ndarray, " n"] = np.argsort(order)
-    return found
-
-
-def _best(rows: pa.Table, pairs: Int64[ndarray, "pairs 2"]) -> Bool[ndarray, " n"]:
-    """From the best clip down: best is what is no copy of one that is best already."""
-    rank = ranks(rows)
-    worse = {int(clip): [] for clip in np.unique(pairs)}  # type: dict[int, list[int]]
-    for one, other in pairs.tolist():
-        low, high = (one, other) if rank[one] < rank[other] else (other, one)
-        worse[low].append(high)
-    best = np.ones(len(rows), bool)
-    for clip in sorted(worse, key=lambda each: int(rank[each])):
-        if best[clip]:
-            best[worse[clip]] = False
-    return best
+    smallest, alone = np.empty(len(ids), np.int64), np.empty(len(ids), bool)
+    smallest[by_id], alone[by_id] = by_id[first][of], size[of] == 1
+    return ids.combine_chunks().take(pa.array(smallest, mask=alone))

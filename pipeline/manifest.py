@@ -37,11 +37,12 @@ import pyarrow.parquet as pq
 
 from avdata import storage
 from avdata.errors import RunError, UsageError
-from avdata.pipeline.arrow import arrow_schema, from_table, to_table
+from avdata.pipeline.arrow import arrow_schema, from_table, leaves, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
+from avdata.pipeline.decide import choose, decide, in_a_group, needed
 from avdata.pipeline.dedup import with_duplicates
 from avdata.pipeline.parts import Parts, as_now, write_batches, write_table
-from avdata.pipeline.policy import Policy, decide, load_policy
+from avdata.pipeline.policy import Policy, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined, Semantics
 from avdata.pipeline.sources.digests import forget_digests
 from avdata.pipeline.sources.table import SCHEMA, by_digest
@@ -160,19 +161,30 @@ class Manifest:
 
         The same bytes as from `reassemble`, but nothing else is looked at.
         """
+        about = self.table([]).schema.metadata
+        decided = (after for _, after in self.decided())
+        write_batches(decided, arrow_schema(Clip).with_metadata(about), self.clips_file)
+
+    def decided(self) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """The assembled clips, a row group at a time: as they are, and as the policy in force has
+        them.
+        """
         policy = load_policy(self.root / "policy.yaml")
         with self._clips_checked():
             file = pq.ParquetFile(self.clips_file)
         with file:
             # Parquet gives the items of lists another name.
             schema = arrow_schema(Clip).with_metadata(file.schema_arrow.metadata)
-            if file.schema_arrow.names != schema.names:
+            if list(leaves(file.schema_arrow)) != list(leaves(schema)):
                 raise RunError(
                     f"{self.clips_file}: made by another version; run `avdata ingest` again"
                 )
-            groups = (self._group(file, number) for number in range(file.num_row_groups))
-            decided = (decide(one.cast(schema), policy) for one in groups)
-            write_batches(decided, schema, self.clips_file)
+            numbers = range(file.num_row_groups)
+            grouped = [in_a_group(self._group(file, one, needed(policy))) for one in numbers]
+            best = choose(pa.concat_tables(grouped or [schema.empty_table()]), policy)
+            for one in numbers:
+                clips = self._group(file, one).cast(schema)
+                yield clips, decide(clips, policy, best)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Every clip, or some columns, as an Arrow table; UsageError where there is no manifest."""
@@ -210,16 +222,18 @@ class Manifest:
 
     def settings(self) -> dict[str, Any]:
         """The ingest settings under which the clips of the assembled manifest were cut."""
-        settings: dict[str, Any] = json.loads(self.table().schema.metadata[SETTINGS])
+        settings: dict[str, Any] = json.loads(self.table([]).schema.metadata[SETTINGS])
         return settings
 
     def digest(self) -> str:
         """Of the assembled manifest's bytes."""
         return storage.digest_file(self.clips_file)
 
-    def _group(self, file: pq.ParquetFile, number: int) -> pa.Table:
+    def _group(
+        self, file: pq.ParquetFile, number: int, columns: list[str] | None = None
+    ) -> pa.Table:
         with self._clips_checked():
-            return file.read_row_group(number)
+            return file.read_row_group(number, columns)
 
     @contextmanager
     def _clips_checked(self) -> Iterator[None]:

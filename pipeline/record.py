@@ -7,7 +7,7 @@ classes, so this file is the schema; raise `VERSION` when a field changes its me
 
 from dataclasses import dataclass, field
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Technical:
     black_share: float
     """Share of frames that are black."""
     frozen_share: float
-    """Share of frames that repeat the one before."""
+    """Share of the time in which a frame repeats the one before, or is held beyond 0.25 s."""
     sharpness: float | None
     """Variance of the Laplacian over the variance of luma, at analysis size; None when flat."""
     letterbox_share: float | None
@@ -89,7 +89,8 @@ class Motion:
 
     mean: float
     peak: float
-    """95th percentile over time of the largest patch."""
+    """95th percentile over time of the fastest cell's speed, weighed by the root of the share of
+    the cell that moves."""
     moving_share: float
     """Mean share of the picture that moves by itself."""
     camera_speed: float
@@ -97,20 +98,26 @@ class Motion:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Loudness and events of the sound; the row holds None where there is no sound."""
+    """Loudness and events of the sound; the row holds None where there is no sound.
+
+    Levels are of the louder channel; all but the peak and clipping without its mean. What hears
+    (onsets, speech, tones, contacts) hears the mono mix.
+    """
 
     rms_dbfs: float
     """-120 for digital silence."""
+    loudest_dbfs: float
+    """RMS of the loudest 50 ms."""
     peak_dbfs: float
     silence_share: float
     """Share of 50 ms windows below -60 dBFS."""
     onsets_s: list[float]
     lufs: float | None
-    """Integrated loudness (ITU-R BS.1770-4) of the mono mix; None under 0.4 s or -70 LUFS."""
+    """Integrated loudness (ITU-R BS.1770-4) of all channels; None under 0.4 s or -70 LUFS."""
     clipped_share: float
-    """Share of samples at 0.99 of full scale or beyond."""
+    """Share of samples at 0.99 of full scale or beyond, in the channel with more of them."""
     dc_offset: float
-    """Mean of the samples, full scale being 1."""
+    """Mean of the samples, full scale being 1, of the channel where it is further from zero."""
     bandwidth_hz: float | None
     """The frequency below which lies 99 % of the energy; None for silence."""
     snr_db: float | None
@@ -133,7 +140,13 @@ class ContactEvent:
     lag_ms: float
     """t_audio - t_video: positive when the sound comes late."""
     strength: float
+    """Change of velocity, heights/s, of a thing that fills its cell; of a smaller one weighed by
+    the root of the share that it fills."""
     confidence: float
+    x: float
+    """Where in the picture it is seen: middle of the cell whose velocity changes, 0 left to 1."""
+    y: float
+    """0 top to 1 bottom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +192,10 @@ class Duplicates:
     """The smallest clip_id of all that look the same; None for a picture of its own."""
     sound_group: str | None
     """The smallest clip_id of all that sound the same."""
-    best: bool
-    """No better copy, in picture and sound alike, is best."""
+    copy_group: str | None = None
+    """The smallest clip_id of its copies in picture and sound alike."""
+    best: bool | None = None
+    """Of its `copy_group`, of which one is, or alone; None until a policy has been applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +247,9 @@ class Semantics:
     voice_over: bool | None
     """A hint: speech of somebody who is not in the picture."""
     picture_best: bool | None = None
-    """Of its `picture_group`, of which one is; None for one alone."""
+    """Of its `picture_group`, of which one is; None for one alone, and until a policy has been
+    applied.
+    """
     sound_best: bool | None = None
 
 

@@ -5,8 +5,9 @@ import pyarrow.compute as pc
 
 from avdata.errors import YieldCollapsed
 from avdata.pipeline.arrow import from_table
+from avdata.pipeline.decide import decide
 from avdata.pipeline.manifest import Manifest
-from avdata.pipeline.policy import decide, load_policy
+from avdata.pipeline.policy import load_policy
 from avdata.pipeline.record import Clip
 
 

@@ -1,4 +1,8 @@
-"""The numbers of one clip's sound: level, loudness, spectrum and what it may be."""
+"""The numbers of one clip's sound: level, loudness, spectrum and what it may be.
+
+Levels are of the louder channel, with its mean taken off: what is in opposite phase left and right
+is heard though its mono mix is empty, and a constant is not.
+"""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -13,12 +17,12 @@ from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.spectrum import LowSpectrum, low_spectrum
 from avdata.pipeline.measure.speech import speech_share, speech_track
 from avdata.pipeline.measure.strikes import Strike, strikes
-from avdata.pipeline.media.channels import ChannelSums
-from avdata.pipeline.media.sound import Samples, dbfs
+from avdata.pipeline.media.sound import Mono, Stereo, dbfs
 from avdata.pipeline.media.stream import ANALYSIS_RATE, SourceStream
 from avdata.pipeline.record import Audio
 
-SILENCE_DBFS = -60.0
+SILENCE_POWER = 1e-6
+"""-60 dBFS."""
 WINDOW_SECONDS = 0.05
 CLIPPED = 0.99
 """Amplitude that counts as clipped; lossy coding moves clipped tops a little, both ways."""
@@ -37,13 +41,13 @@ LINE_SHARE = 0.6
 class Heard:
     """The sound of a whole source and what was found in it."""
 
-    sound: Samples
+    sound: Stereo
+    is_mono: bool
     rate: int
     onsets_s: list[float]
     struck: list[Strike]
     low: LowSpectrum
     speech: Float32[ndarray, " n"] | None
-    channels: ChannelSums
 
     def prints(self, start_s: float, end_s: float) -> list[int]:
         """Sound fingerprints of a span; none where nothing is to be heard."""
@@ -52,22 +56,31 @@ class Heard:
 
     def audio(self, start_s: float, end_s: float) -> Audio:
         """The numbers of a span; onsets count from its start."""
-        piece = self.sound[round(start_s * self.rate) : round(end_s * self.rate)]
-        power = _window_power(piece, self.rate)
+        channels = self.sound.read(round(start_s * self.rate), round(end_s * self.rate))
+        if channels.size == 0:
+            channels = np.zeros((2, 1), np.float32)
+        if self.is_mono:
+            channels = channels[:1]
+        offsets = channels.mean(axis=1, keepdims=True)
+        centred = channels - offsets
+        powers = _window_powers(centred, self.rate)
+        louder, power = int(powers.mean(axis=1).argmax()), powers.max(axis=0)
         onsets = (bisect_left(self.onsets_s, at) for at in (start_s, end_s))
         lines = self.low.lines[self.low.between(start_s, end_s)]
         lines = lines[~np.isnan(lines)]
+        size = np.abs(channels)
         return Audio(
-            rms_dbfs=dbfs(float(np.sqrt(power.mean()))),
-            peak_dbfs=dbfs(float(np.abs(piece).max(initial=0.0))),
-            silence_share=float((power <= 10 ** (SILENCE_DBFS / 10)).mean()),
+            rms_dbfs=dbfs(float(np.sqrt(powers[louder].mean()))),
+            loudest_dbfs=dbfs(float(np.sqrt(power.max()))),
+            peak_dbfs=dbfs(float(size.max())),
+            silence_share=float((power <= SILENCE_POWER).mean()),
             onsets_s=[t - start_s for t in self.onsets_s[slice(*onsets)]],
-            lufs=lufs(piece, self.rate),
-            clipped_share=float((np.abs(piece) >= CLIPPED).mean()) if len(piece) else 0.0,
-            dc_offset=float(piece.mean()) if len(piece) else 0.0,
-            bandwidth_hz=bandwidth_hz(piece, self.rate),
+            lufs=lufs(centred, self.rate),
+            clipped_share=float((size >= CLIPPED).mean(axis=1).max()),
+            dc_offset=float(offsets.flat[np.abs(offsets).argmax()]),
+            bandwidth_hz=bandwidth_hz(centred[louder], self.rate),
             snr_db=_snr_db(power),
-            channel_correlation=self.channels.correlation(start_s, end_s),
+            channel_correlation=_correlation(centred),
             speech_share=speech_share(self.speech, start_s, end_s),
             tonal_share=float((lines > LINE_SHARE).mean()) if len(lines) else None,
         )
@@ -77,26 +90,27 @@ def listened(stream: SourceStream, speech: str) -> Heard | None:
     """Everything about the sound of a source that has been read; None where it has none. `speech`
     is that of `IngestConfig`, decided.
     """
-    sound = stream.sound()
-    if sound is None:
+    both = stream.sound()
+    if both is None:
         return None
+    sound = Mono(both)
     found = onsets(sound, ANALYSIS_RATE)
     return Heard(
-        sound=sound,
+        sound=both,
+        is_mono=stream.is_mono,
         rate=ANALYSIS_RATE,
         onsets_s=found,
         struck=strikes(sound, ANALYSIS_RATE, found),
         low=low_spectrum(sound, ANALYSIS_RATE),
         speech=speech_track(sound, ANALYSIS_RATE, speech),
-        channels=stream.channel_sums(),
     )
 
 
-def lufs(sound: Float32[ndarray, " m"], rate: int) -> float | None:
+def lufs(channels: Float32[ndarray, "c m"], rate: int) -> float | None:
     """Integrated loudness, ITU-R BS.1770-4; None for less than a block or below its gate."""
-    if len(sound) < LUFS_SECONDS * rate or not sound.any():
+    if channels.shape[1] < LUFS_SECONDS * rate or not channels.any():
         return None
-    found = float(pyloudnorm.Meter(rate).integrated_loudness(sound.astype(np.float64)))
+    found = float(pyloudnorm.Meter(rate).integrated_loudness(channels.T.astype(np.float64)))
     return found if found > LUFS_GATE else None
 
 
@@ -114,11 +128,21 @@ def bandwidth_hz(sound: Float32[ndarray, " m"], rate: int) -> float | None:
     return float(np.searchsorted(below, BANDWIDTH_ENERGY)) * rate / SPECTRUM_SAMPLES
 
 
-def _window_power(sound: Float32[ndarray, " m"], rate: int) -> Float[ndarray, " n"]:
-    window = max(1, round(WINDOW_SECONDS * rate))
-    count = max(1, len(sound) // window)
-    blocks = np.resize(sound, (count, window)) if len(sound) < window else sound[: count * window]
-    return np.asarray(np.square(blocks.reshape(count, -1)).mean(axis=1), np.float64)
+def _window_powers(channels: Float32[ndarray, "c m"], rate: int) -> Float[ndarray, "c n"]:
+    """Of whole windows; of a sound shorter than one, of all of it."""
+    window = min(round(WINDOW_SECONDS * rate), channels.shape[1])
+    count = channels.shape[1] // window
+    blocks = channels[:, : count * window].reshape(len(channels), count, window)
+    return np.asarray(np.square(blocks).mean(axis=2), np.float64)
+
+
+def _correlation(centred: Float32[ndarray, "c m"]) -> float | None:
+    if len(centred) == 1:
+        return None
+    left, right = (float(one @ one) for one in centred)
+    if min(left, right) <= NOISE_FLOOR_POWER * centred.shape[1]:
+        return None
+    return float(np.clip(centred[0] @ centred[1] / np.sqrt(left * right), -1, 1))
 
 
 def _snr_db(power: Float[ndarray, " n"]) -> float | None:
@@ -127,6 +151,6 @@ def _snr_db(power: Float[ndarray, " n"]) -> float | None:
     A steady sound has no pauses to read its noise from and gives 0. None for silence.
     """
     low, high = np.percentile(power, [5, 95])
-    if high <= 10 ** (SILENCE_DBFS / 10):
+    if high <= SILENCE_POWER:
         return None
     return float(10 * np.log10(high / max(low, NOISE_FLOOR_POWER)))

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from numpy import ndarray
 
 from avdata.pipeline.measure.chance import believed, p_values, within
-from avdata.pipeline.measure.frame_motion import FrameMotion, Frames
+from avdata.pipeline.measure.frame_motion import GRID_COLUMNS, GRID_ROWS, FrameMotion, Frames
 from avdata.pipeline.measure.lockstep import Lockstep, lockstep
 from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.record import ContactEvent
@@ -147,7 +147,7 @@ def contacts(
     strike_it = 2 * sum(not one.rested for one in locked) > len(locked)
     kept = [one for one in found.values() if (strike_it if one.locked else not one.rested)]
     return [
-        _event(one, float(happened[one.frame]), float(seen.size[one.frame]))
+        _event(one, float(happened[one.frame]), seen)
         for one in sorted(kept, key=lambda one: one.onset_s)
     ]
 
@@ -175,7 +175,8 @@ def _from_rest(seen: Jumps, frame: int) -> bool:
     return len(before) == 0 or bool(before.mean() < FROM_REST * after.mean())
 
 
-def _event(one: _Candidate, t_video: float, size: float) -> ContactEvent:
+def _event(one: _Candidate, t_video: float, seen: Jumps) -> ContactEvent:
+    row, column = divmod(int(seen.cell[one.frame]), GRID_COLUMNS)
     stands_out = 1 - np.exp(-one.ratio / 2)
     agrees = max(0.0, one.step.agreement) * (1 - np.exp(-max(0.0, one.step.z) / LOCKED_Z))
     return ContactEvent(
@@ -183,6 +184,8 @@ def _event(one: _Candidate, t_video: float, size: float) -> ContactEvent:
         t_audio=one.onset_s,
         t_video=t_video,
         lag_ms=1000 * (one.onset_s - t_video),
-        strength=size,
+        strength=float(seen.size[one.frame]),
         confidence=float(1 - (1 - stands_out) * (1 - agrees)),
+        x=(column + 0.5) / GRID_COLUMNS,
+        y=(row + 0.5) / GRID_ROWS,
     )

@@ -48,9 +48,9 @@ def picture_print(
     0 for an empty picture.
     """
     cells = cv2.resize(small, (COLUMNS + 1, ROWS), interpolation=cv2.INTER_AREA)
-    scene = np.diff(cells, axis=1) > MIN_STEP
-    if not scene.any():
+    if np.ptp(cells) <= MIN_STEP:
         return 0
+    scene = np.diff(cells, axis=1) > MIN_STEP
     changed = np.zeros((ROWS, COLUMNS), bool)
     if before is not None:
         change = cv2.resize(

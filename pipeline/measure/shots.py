@@ -3,6 +3,8 @@
 PySceneDetect's adaptive detector proposes hard cuts; the rest compares thumbnails. Two pictures
 belong to one shot when their structure correlates, which a change of light leaves as it is:
 
+- where a picture was held for longer than a shot the next may be a cut, too: of a slide show the
+  detector, which compares with the changes around, proposes none;
 - a proposed cut stands when no picture of the 0.3 s before it looks like one of the 0.3 s after.
   After a camera flash or in a strobe the same picture is back;
 - a fade passes through pictures without structure, black or of any other colour;
@@ -20,7 +22,12 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from avdata import storage
-from avdata.pipeline.measure.dissolves import Transition, correlation, dissolves, spreads
+from avdata.pipeline.measure.dissolves import (
+    Transition,
+    correlation,
+    dissolves,
+    spreads,
+)
 from avdata.pipeline.measure.proposals import THUMBNAIL, proposed_cuts
 from avdata.pipeline.measure.transnet import TransNet
 from avdata.pipeline.media.spool import Spool
@@ -79,8 +86,8 @@ class ShotFinder:
         if not self._times:
             return []
         series = _Series(np.array(self._times), self._thumbnails[:])
-        proposed = proposed_cuts(series.thumbnails, self._fps)
-        found = [Transition(cut, cut) for cut in proposed if series.is_cut(cut)]
+        proposed = {*proposed_cuts(series.thumbnails, self._fps), *series.after_held()}
+        found = [Transition(cut, cut) for cut in sorted(proposed) if series.is_cut(cut)]
         found += series.fades(found)
         found += dissolves(series.times, series.thumbnails, series.spread, SAME_SHOT, found)
         return _spaced(found, series.times)
@@ -122,6 +129,13 @@ class _Series:
         """Which have no structure."""
         nothing: Bool[ndarray, " n"] = self.spread < EMPTY_STD
         return nothing
+
+    def after_held(self) -> list[int]:
+        """Frames that come after one that was shown for as long as a shot, and have structure, or
+        it has."""
+        held = np.flatnonzero(np.diff(self.times) >= MIN_SHOT_SECONDS) + 1
+        found: list[int] = held[~(self.empty[held] & self.empty[held - 1])].tolist()
+        return found
 
     def is_cut(self, cut: int) -> bool:
         """Whether nothing before frame `cut` looks like anything from it on."""

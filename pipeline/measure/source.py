@@ -1,7 +1,7 @@
 """Everything about one source from one decode: its clips, measured and labelled.
 
 The stream is read once. Per frame only small numbers are kept, never the picture, and of the sound
-one channel: some 0.3 MB a second. At the end shots are cut into clips and each clip gathers the
+two channels: some 0.5 MB a second. At the end shots are cut into clips and each clip gathers the
 numbers of its own frames.
 """
 
@@ -27,6 +27,7 @@ from avdata.pipeline.measure.technical import (
     FrameExposure,
     bits_per_pixel,
     frame_exposure,
+    frozen_share,
     technical,
 )
 from avdata.pipeline.measure.transnet import require_network
@@ -167,7 +168,6 @@ def _read(stream: SourceStream, config: IngestConfig) -> _Tracks:
     transitions = with_jumps(finder.finish(), times, jumps_s)
     for cut in (one.end for one in transitions):
         meter.cut(times[cut])
-        exposures[cut] = replace(exposures[cut], change=np.inf)
     spans = shots(times, stream.end, transitions)
     events, sync = heard_and_seen(spans, onsets_s, struck, meter)
     return _Tracks(
@@ -203,15 +203,19 @@ def _without_frames(
 def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: IngestConfig) -> Clip:
     end = start + config.clip_seconds
     inside = _inside(tracks.times, start, end)
-    if inside.start == inside.stop:  # A still held longer than the clip is its picture.
-        at = bisect_right(tracks.times, start) - 1
-        inside = slice(at, at + 1)
+    # What is on screen when the clip begins may have been so for long, and be all there is.
+    shown = slice(max(bisect_right(tracks.times, start + 1e-6) - 1, 0), inside.stop)
+    if inside.start == inside.stop:
+        inside = shown
+    edges = np.array([*tracks.times[shown], end])
+    frozen = frozen_share(tracks.exposures[shown], edges, start)
     flows = tracks.meter.motions[_inside(tracks.meter.times, start, end)]
     moved = motion(flows or [still()])
     heard = None if tracks.heard is None else tracks.heard.audio(start, end)
     looks = tracks.looker.between(start, end)
     low, high = (bisect_left(tracks.events, at, key=lambda one: one.t) for at in (start, end))
     events = [_shifted(event, start) for event in tracks.events[low:high]]
+    bits = bits_per_pixel(source, tracks.media)
     return Clip(
         clip_id=storage.digest_json(
             [source.digest, round(start, 6), config.num_frames, config.fps]
@@ -222,7 +226,7 @@ def _clip(source: Source, shot: int, start: float, tracks: _Tracks, config: Inge
         end_s=end,
         jumped_s=tracks.clock.jumped_s(start),
         media=tracks.media,
-        technical=technical(tracks.exposures[inside], looks, bits_per_pixel(source, tracks.media)),
+        technical=technical(tracks.exposures[inside], frozen, looks, bits),
         motion=moved,
         audio=heard,
         sync=tracks.sync,

@@ -21,6 +21,11 @@ whole picture a small thing that moves would be lost in its still background.
 """
 
 
+HELD_SECONDS = 0.25
+"""After which a picture that stays is frozen though no frame repeats it; at a constant rate none
+worth the name of video holds one for so long."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameExposure:
     """One frame's part."""
@@ -44,21 +49,36 @@ def frame_exposure(picture: SmallPicture, before: SmallPicture | None) -> FrameE
 
 
 def technical(
-    exposures: list[FrameExposure], looks: list[Look], bits_per_pixel: float | None
+    exposures: list[FrameExposure],
+    frozen: float,
+    looks: list[Look],
+    bits_per_pixel: float | None,
 ) -> Technical:
-    """The clip's numbers from its frames' (at least one) and the looks at it."""
-    table: Float[ndarray, "n 3"] = np.array([(e.mean, e.std, e.change) for e in exposures])
-    repeats = table[1:, 2] < FROZEN_CHANGE
+    """The clip's numbers from its frames' (at least one), `frozen_share` and the looks at it."""
+    table: Float[ndarray, "n 2"] = np.array([(e.mean, e.std) for e in exposures])
     return Technical(
         luma_mean=float(table[:, 0].mean()),
         luma_std=float(table[:, 1].mean()),
         black_share=float((table[:, 0] < BLACK_LUMA).mean()),
-        frozen_share=float(repeats.mean()) if len(repeats) else 0.0,
+        frozen_share=frozen,
         sharpness=mean_sharpness(looks),
         letterbox_share=letterbox_share([look.sides for look in looks]),
         border_share=border_share([look.sides for look in looks]),
         bits_per_pixel=bits_per_pixel,
     )
+
+
+def frozen_share(
+    exposures: list[FrameExposure], edges_s: Float[ndarray, " n+1"], start_s: float
+) -> float:
+    """Share of the time from `start_s` in which a frame is shown that repeats the one before, or is
+    held. `edges_s` are when each frame is first shown, the first of them maybe earlier, and when
+    the clip ends."""
+    repeats = np.array([one.change < FROZEN_CHANGE for one in exposures])
+    begin = np.maximum(edges_s[:-1], start_s)
+    still_from = np.where(repeats, begin, np.maximum(edges_s[:-1] + HELD_SECONDS, begin))
+    still = np.maximum(edges_s[1:] - still_from, 0.0).sum()
+    return float(still / (edges_s[-1] - start_s))
 
 
 def bits_per_pixel(source: Source, media: Media) -> float | None:

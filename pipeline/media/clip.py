@@ -93,7 +93,7 @@ def _read(
     video = _video(container)
     audio = container.streams.best("audio", related=video)
     clock = PictureClock(container, video)
-    track = SoundTrack(shape.sample_rate, channels=2)
+    track = SoundTrack(shape.sample_rate)
     sound_end = start + shape.seconds
     heard_until = None if isinstance(audio, av.AudioStream) else sound_end
     streams: list[av.VideoStream | av.AudioStream] = [video]

@@ -72,7 +72,7 @@ def _wrong(found: Decoded, shape: ClipShape, codec: SoundCodec) -> list[str]:
 
 
 def _decoded(path: Path, samples: Float32[ndarray, "2 m"], shape: ClipShape) -> Decoded:
-    track, times, end, refused = SoundTrack(shape.sample_rate, channels=2), [], 0.0, [0]
+    track, times, end, refused = SoundTrack(shape.sample_rate), [], 0.0, [0]
 
     def count() -> None:
         refused[0] += 1

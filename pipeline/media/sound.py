@@ -3,14 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import av
 import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from avdata.pipeline.media.channels import ChannelSums
 from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.spool import Spool
 
@@ -33,23 +32,21 @@ class Samples(Protocol):
 class SoundTrack:
     """Collects decoded audio frames, resampled once, each stretch at its own start time.
 
-    `channels` is 2 or 1; one channel is the mean of two, so a sound is as loud in both.
+    Of two channels always: a sound of one is as loud in both.
     """
 
-    def __init__(self, rate: int, channels: Literal[1, 2]) -> None:
+    def __init__(self, rate: int) -> None:
         self.rate = rate
-        self.channels = channels
         self.first_s: float | None = None
         self.num_refused = 0
-        self.channel_sums = ChannelSums()
-        """What two channels had in common before they became one."""
-        self._samples = Spool(np.float32, (channels,))
+        self.is_mono = True
+        """Whether no frame had more than one channel."""
+        self._samples = Spool(np.float32, (2,))
         self._stretches: list[tuple[float, int]] = []
         """When each begins, and with which sample."""
         self._resampler: av.AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
         self._next_s = 0.0
-        self._num_kept = 0
 
     def add(self, frame: av.AudioFrame) -> None:
         """The next decoded frame; one without a timestamp follows the last. What FFmpeg cannot
@@ -75,7 +72,6 @@ class SoundTrack:
             self._resampler = _resampler(frame.layout.nb_channels, self.rate)
             self._stretches.append((start, len(self._samples)))
             self._next_s = start
-            self._num_kept = 0
         assert self._resampler is not None
         # Our own clock: the resampler must not see jitter of the container's.
         frame.pts = None
@@ -85,41 +81,32 @@ class SoundTrack:
         self._next_s += frame.samples / frame.sample_rate
 
     def finish(self, start_s: float, num_samples: int | None = None) -> NDArray[np.float32]:
-        """(channels, num_samples) from `start_s` on, zero where there was no sound.
+        """(2, num_samples) from `start_s` on, zero where there was no sound.
 
         Without `num_samples`, to the end of the sound: for sound whose times can be trusted.
         """
-        placed = self._placed(lambda times: times - start_s, num_samples)
+        placed = self.placed(lambda times: times - start_s, num_samples)
         return placed.read(0, len(placed))
 
-    def mono(self, clock: Clock, num_samples: int) -> Samples:
-        """As `finish` of one channel from the clock's zero on, but read when asked for: whatever
-        its length, it costs no memory.
+    def placed(self, clock: Clock, num_samples: int | None = None) -> "Stereo":
+        """As `finish` from the clock's zero on, but read when asked for: whatever its length, it
+        costs no memory.
         """
-        return self._placed(clock, num_samples)
-
-    def _placed(self, clock: Clock, num_samples: int | None) -> "_Placed":
         self._flush()
         starts = np.array([start for start, _ in self._stretches], np.float64)
         edges = np.array([*(first for _, first in self._stretches), len(self._samples)], np.int64)
         placed = np.round(clock(starts) * self.rate).astype(np.int64)
         if num_samples is None:
             num_samples = int((placed + np.diff(edges)).max(initial=0))
-        return _Placed(self._samples, self.channels, placed, edges, max(num_samples, 0))
+        return Stereo(self._samples, placed, edges, max(num_samples, 0))
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
             samples = frame.to_ndarray()
             if samples.dtype == np.int32:
                 samples = samples.astype(np.float32) / 2**31
-            if self.channels == 1 and len(samples) == 2:
-                middle = self._num_kept + samples.shape[1] / 2
-                start, _ = self._stretches[-1]
-                self.channel_sums.add(start + middle / self.rate, samples)
-                samples = 0.5 * (samples[:1] + samples[1:])  # Numpy's mean costs more.
-            self._num_kept += samples.shape[1]
-            kept = np.broadcast_to(samples, (self.channels, samples.shape[1]))
-            self._samples.append(kept.T)
+            self.is_mono = self.is_mono and len(samples) == 1
+            self._samples.append(np.broadcast_to(samples, (2, samples.shape[1])).T)
 
     def _flush(self) -> None:
         if self._resampler is not None:
@@ -129,11 +116,10 @@ class SoundTrack:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Placed:
+class Stereo:
     """Stretches at their places, zero where there are none; where two meet, the later one."""
 
     samples: Spool
-    channels: int
     at: NDArray[np.int64]
     edges: NDArray[np.int64]
     length: int
@@ -141,20 +127,32 @@ class _Placed:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, span: slice) -> NDArray[np.float32]:
-        low, high, _ = span.indices(self.length)
-        mono: NDArray[np.float32] = self.read(low, high)[0]
-        return mono
-
     def read(self, low: int, high: int) -> NDArray[np.float32]:
-        """(channels, high - low)."""
-        out = np.zeros((self.channels, max(high - low, 0)), np.float32)
+        """(2, high - low), left and right."""
+        out = np.zeros((2, max(high - low, 0)), np.float32)
         ends = self.at + np.diff(self.edges)
         for k in np.flatnonzero((self.at < high) & (ends > low)):
             begin, end = max(int(self.at[k]), low), min(int(ends[k]), high)
             first = int(self.edges[k]) + begin - int(self.at[k])
             out[:, begin - low : end - low] = self.samples[first : first + end - begin].T
         return np.nan_to_num(out, copy=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mono:
+    """The mean of left and right, so a sound of one channel is as loud as it was."""
+
+    both: Stereo
+
+    def __len__(self) -> int:
+        return len(self.both)
+
+    def __getitem__(self, span: slice, /) -> NDArray[np.float32]:
+        low, high, _ = span.indices(len(self))
+        left, right = self.both.read(low, high)
+        # Numpy's mean costs more, and the sum of the two may be more than there is.
+        mean: NDArray[np.float32] = 0.5 * left + 0.5 * right
+        return mean
 
 
 def _from_all_around(frame: av.AudioFrame) -> av.AudioFrame:

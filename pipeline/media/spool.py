@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 IN_MEMORY_BYTES = 32 << 20
-"""Three minutes of sound, eleven of motion: of most sources nothing is ever written."""
+"""A minute and a half of sound, eleven of motion: of most sources nothing is ever written."""
 
 
 class Spool:

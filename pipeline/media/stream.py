@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from avdata.errors import MediaError
 from avdata.pipeline.media.alive import getting_on
-from avdata.pipeline.media.channels import ChannelSums
 from avdata.pipeline.media.clock import SourceClock
 from avdata.pipeline.media.decode import PictureClock, declared_seconds, decoded, frame_seconds
 from avdata.pipeline.media.geometry import (
@@ -31,7 +30,7 @@ from avdata.pipeline.media.limits import OPEN_OPTIONS, MediaLimits
 from avdata.pipeline.media.luma import scaled_luma
 from avdata.pipeline.media.memory import require_room
 from avdata.pipeline.media.priming import SoundStart
-from avdata.pipeline.media.sound import Samples, SoundTrack
+from avdata.pipeline.media.sound import SoundTrack, Stereo
 from avdata.pipeline.record import Media
 
 ANALYSIS_RATE = 44_100
@@ -118,7 +117,7 @@ class SourceStream:
         self._shown_at = PictureClock(container, video)
         self.clock = SourceClock.of(container)
         self._audio = audio if isinstance(audio, av.AudioStream) else None
-        self._track = SoundTrack(ANALYSIS_RATE, channels=1)
+        self._track = SoundTrack(ANALYSIS_RATE)
         self._start = SoundStart(self._audio)
         self._heard: list[av.AudioFrame] = []
         self._times: list[float] = []
@@ -149,15 +148,16 @@ class SourceStream:
             raise MediaError("decode", "no_frame_decoded", f"{self._num_errors} packets refused")
         self._require_not_over(self.end)
 
-    def sound(self) -> Samples | None:
-        """(m,) mono at ANALYSIS_RATE from frame 0 to `end`; None where no sound was decoded."""
+    def sound(self) -> Stereo | None:
+        """(2, m) at ANALYSIS_RATE from frame 0 to `end`; None where no sound was decoded."""
         if self._track.first_s is None or not self._times:
             return None
-        return self._track.mono(self.clock.times, round(self.end * ANALYSIS_RATE))
+        return self._track.placed(self.clock.times, round(self.end * ANALYSIS_RATE))
 
-    def channel_sums(self) -> ChannelSums:
-        """What left and right have in common, on the picture's clock."""
-        return self._track.channel_sums.on(self.clock.times)
+    @property
+    def is_mono(self) -> bool:
+        """Whether the sound has one channel, which both of `sound` are then."""
+        return self._track.is_mono
 
     @property
     def nominal_fps(self) -> float:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from avdata.pipeline.report import units
 from avdata.pipeline.report.svg import SMALL, Frame, colour, draw, shortened
 
 NUM_BINS = 32
@@ -61,7 +62,9 @@ def histogram(
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
-    alt = f"Histogram of {y_label} by {x_label}: {len(groups[0])} kept, {len(groups[1])} dropped"
+    span = f"from {units.number(edges[0])} to {units.number(edges[-1])}"
+    alt = f"Histogram of {y_label} by {x_label} {span}: "
+    alt += f"{len(groups[0])} kept, {len(groups[1])} dropped"
     return draw(SMALL, alt, paint)
 
 

@@ -59,7 +59,7 @@ def line_chart(
         if len(lines) > 1:
             _name_ends(axes, [end for end in ends if end is not None], frame)
 
-    alt = f"{y_label} over {x_label}: {', '.join(line.label for line in lines)}"
+    alt = f"{y_label} over {x_label}: {', '.join(_said(line) for line in lines)}"
     return draw(frame, alt, paint)
 
 
@@ -72,6 +72,13 @@ def smoothed(values: ArrayLike, window: int) -> Numbers:
     count = np.convolve(known.astype(float), ones, "same")
     mean: Numbers = np.where(count > 0.5, total / np.maximum(count, 1), np.nan)
     return mean
+
+
+def _said(line: Line) -> str:
+    known = np.asarray(line.y, float)
+    known = known[np.isfinite(known)]
+    ends = [units.number(value) for value in (*known[:1], *known[-1:])]
+    return " ".join([line.label, *(["from", ends[0], "to", ends[1]] if ends else [])])
 
 
 def _plot(axes: Axes, line: Line, at: int) -> tuple[float, str, str] | None:

@@ -170,7 +170,7 @@ def _policy(root: Path) -> tuple[Policy, str]:
     try:
         return load_policy(root / "policy.yaml"), ""
     except ConfigError as error:
-        return Policy(), f"The policy's conditions cannot be shown: {error}"
+        return Policy({}), f"The policy's conditions cannot be shown: {error}"
 
 
 def _kept(clips: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

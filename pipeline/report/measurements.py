@@ -1,6 +1,5 @@
 """The manifest's measurements as pictures: how they are spread, and what a threshold would cost."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from avdata.pipeline.policy import CONDITION, Policy
+from avdata.pipeline.conditions import conditions
+from avdata.pipeline.policy import Policy
 from avdata.pipeline.report import charts, curves, elements, units
 
 NUM_THRESHOLDS = 200
@@ -26,7 +26,7 @@ class Measurement:
 MEASUREMENTS = (
     Measurement("technical.luma_mean", "Brightness", "mean luma, 0 to 1"),
     Measurement("technical.luma_std", "Contrast", "spread of luma within a frame"),
-    Measurement("technical.frozen_share", "Frozen", "share of frames"),
+    Measurement("technical.frozen_share", "Frozen", "share of the time"),
     Measurement("motion.peak", "Peak motion", "frame heights per second"),
     Measurement("motion.moving_share", "Moving area", "share of the picture"),
     Measurement("motion.camera_speed", "Camera motion", "frame heights per second"),
@@ -111,18 +111,12 @@ def _values(clips: pa.Table, field: str) -> np.ndarray[tuple[int], np.dtype[np.f
 
 def _limits(field: str, policy: Policy) -> list[float]:
     """Numbers that the policy's conditions compare this field with."""
-    found = []
-    for text in policy.rules.values():
-        for part in text.split(" and "):
-            read = CONDITION.match(part)
-            if read is None or read[1] != field:
-                continue
-            try:
-                limit = float(read[3])
-            except ValueError:
-                continue
-            found += [limit] if math.isfinite(limit) else []
-    return found
+    asked = (one for text in policy.rules.values() for one in conditions(text))
+    return [
+        float(one.value)
+        for one in asked
+        if one.column == field and isinstance(one.value, (int, float))
+    ]
 
 
 def _event_lags(

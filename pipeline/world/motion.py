@@ -15,7 +15,8 @@ from avdata.pipeline.world.scene import Shot
 MotionClass = Literal["static", "small", "large"]
 STATIC_PEAK = 0.15
 LARGE = 0.175
-"""Heights per second. Not those of the measurement, though equal: the truth does not follow it."""
+"""Heights per second. Not taken from the measurement, which has less for large: the truth does not
+follow it."""
 
 
 def motion_class(

@@ -8,6 +8,7 @@ from avdata.pipeline.record import (
     Audio,
     Captions,
     Clip,
+    ContactEvent,
     Fingerprint,
     Labels,
     Media,
@@ -21,6 +22,7 @@ from avdata.pipeline.sources.table import SourceRow
 
 SOUND = Audio(
     rms_dbfs=-20.0,
+    loudest_dbfs=-12.0,
     peak_dbfs=-3.0,
     silence_share=0.0,
     onsets_s=[0.5],
@@ -32,6 +34,9 @@ SOUND = Audio(
     channel_correlation=0.9,
     speech_share=0.0,
     tonal_share=0.1,
+)
+EVENT = ContactEvent(
+    t=0.5, t_audio=0.5, t_video=0.49, lag_ms=10.0, strength=1.0, confidence=0.9, x=0.5, y=0.5
 )
 SETTINGS = {"num_frames": 33, "fps": 16}
 CAPTIONS = Captions(video="a ball", audio="a hit", model="test", prompt_digest="0")

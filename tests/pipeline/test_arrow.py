@@ -16,7 +16,7 @@ AUDIO = st.builds(
     lufs=st.none() | NUMBERS,
     onsets_s=st.lists(NUMBERS, max_size=3),
 )
-EVENTS = st.lists(st.builds(ContactEvent, *[NUMBERS] * 6), max_size=3)
+EVENTS = st.lists(st.builds(ContactEvent, *[NUMBERS] * 8), max_size=3)
 CLIPS = st.builds(
     lambda audio, events, captions, reasons: dataclasses.replace(
         a_clip(), audio=audio, events=events, captions=captions, reasons=reasons

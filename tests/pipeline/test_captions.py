@@ -4,10 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avdata.pipeline.captions import template_captions
-from avdata.pipeline.record import Audio, Clip, ContactEvent
-from tests.pipeline.clips import SOUND, a_clip
+from avdata.pipeline.record import Audio, Clip
+from tests.pipeline.clips import EVENT, SOUND, a_clip
 
-EVENT = ContactEvent(t=0.5, t_audio=0.5, t_video=0.5, lag_ms=0.0, strength=1.0, confidence=0.9)
 AUDIO = st.builds(
     dataclasses.replace,
     st.just(SOUND),

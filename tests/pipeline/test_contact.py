@@ -56,6 +56,7 @@ def test_a_contact_needs_a_change_of_velocity_and_an_onset() -> None:
     assert event.t_audio == 1.0
     assert event.t_video == pytest.approx(23 / 24)  # Seen between the flows of frames 23 and 24.
     assert 0 < event.confidence <= 1
+    assert (event.x, event.y) == (8.5 / 16, 4.5 / 9)  # The middle of the cell that moves.
     assert contacts([], TIMES, BOUNCE) == []
     assert contacts(struck(0.5, 1.5), TIMES, BOUNCE) == []
     assert contacts(struck(1.0), TIMES, moving(*[1.0] * 48)) == []
@@ -166,7 +167,11 @@ def test_a_bounce_that_is_heard_is_a_contact_at_its_time(tmp_path: Path) -> None
     np.testing.assert_allclose(heard, HITS, atol=0.005)
     np.testing.assert_allclose(seen, HITS, atol=1.5 / FPS)
     assert all(clip.labels.contact == bool(clip.events) for clip in clips)
+    # The ball is 40 of 320 by 180 pixels; it turns with its upper edge at 102.5 and 20.
+    assert [event.x for event, _ in events] == pytest.approx([0.5] * 2, abs=0.1)
+    assert [event.y for event, _ in events] == pytest.approx([0.68, 0.22], abs=0.15)
     for event, _ in events:
+        assert event.t == event.t_audio
         assert event.lag_ms == pytest.approx(1000 * (event.t_audio - event.t_video))
 
 

@@ -10,9 +10,10 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from avdata.pipeline.arrow import from_table, to_table
+from avdata.pipeline.decide import decide
 from avdata.pipeline.dedup import with_duplicates
 from avdata.pipeline.measure.source import IngestConfig, measure_source
-from avdata.pipeline.policy import decide, load_policy
+from avdata.pipeline.policy import Policy, load_policy
 from avdata.pipeline.record import Clip, Duplicates, Fingerprint
 from tests.pipeline.clips import a_clip
 from tests.pipeline.media import (
@@ -28,6 +29,7 @@ from tests.pipeline.media import (
 )
 
 CONFIG = IngestConfig()
+ALONE = Duplicates(None, None, None, best=True)
 SECONDS, FPS = 7.0, 30
 
 
@@ -84,7 +86,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Clip]]:
 def deduplicated(clips: list[Clip]) -> dict[str, list[Duplicates]]:
     """By source, in order of start."""
     found: dict[str, list[Duplicates]] = {}
-    rows = from_table(Clip, with_duplicates(to_table(Clip, clips)))
+    rows = from_table(Clip, decide(with_duplicates(to_table(Clip, clips)), Policy({})))
     for clip in sorted(rows, key=lambda each: each.start_s):
         assert clip.duplicates is not None
         found.setdefault(clip.source.uri, []).append(clip.duplicates)
@@ -136,7 +138,7 @@ def test_a_sound_used_again_shares_the_sound_alone_and_stays(
 def test_one_scene_is_not_one_clip_and_stillness_and_silence_are_no_copies(
     found: dict[str, list[Duplicates]], name: str
 ) -> None:
-    assert set(found[name]) == {Duplicates(None, None, best=True)}
+    assert set(found[name]) == {ALONE}
 
 
 def test_the_policy_drops_what_is_not_best(corpus: dict[str, list[Clip]]) -> None:
@@ -181,19 +183,57 @@ def test_each_group_of_copies_has_one_best_the_one_with_most_pixels() -> None:
         printed(f"{k}.mp4", some_prints(k % 3, 8, 64), some_prints(k % 3, 40, 32), 320 + 2 * k)
         for k in range(12)
     ]
-    rows = from_table(Clip, with_duplicates(to_table(Clip, clips)))
+    rows = from_table(Clip, decide(with_duplicates(to_table(Clip, clips)), Policy({})))
     best = [row.source.uri for row in rows if row.duplicates and row.duplicates.best]
     assert best == ["9.mp4", "10.mp4", "11.mp4"]
     groups = {row.duplicates.sound_group for row in rows if row.duplicates}
     assert groups == {min(clip.clip_id for clip in clips[k::3]) for k in range(3)}
 
 
+def noisy(prints: list[int], bits: int, share: float, rng: np.random.Generator) -> list[int]:
+    wrong = rng.random((len(prints), bits)) < share
+    flips = (wrong * (1 << np.arange(bits, dtype=np.uint64))).sum(axis=1, dtype=np.uint64)
+    return [int(each) for each in (np.array(prints, np.uint64) ^ flips).view(np.int64)]
+
+
+@pytest.mark.parametrize("errors", [(0.0, 0.0), (0.03, 0.1)])
+def test_of_many_copies_of_two_clips_two_are_best(errors: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    picture, sound = some_prints(1, 8, 64), [some_prints(one, 44, 32) for one in (2, 3)]
+    clips = [
+        printed(
+            f"{k}.mp4",
+            noisy(picture, 64, errors[0], rng),
+            noisy(sound[k % 2], 32, errors[1], rng),
+            320 + 2 * int(rng.integers(100)),
+        )
+        for k in range(120)
+    ]
+    found = deduplicated(clips)
+    assert len({one.picture_group for (one,) in found.values()}) == 1
+    assert len({one.copy_group for (one,) in found.values()}) == 2
+    assert sum(one.best is True for (one,) in found.values()) == 2
+
+
+def test_the_ends_of_a_chain_are_no_copies_of_each_other() -> None:
+    """Sources that begin 0.75 s apart: the first and the last two share a quarter."""
+    picture, sound = some_prints(1, 20, 64), some_prints(2, 90, 32)
+    clips = []
+    for number, k in enumerate((0, 1, 2, 2)):
+        at, heard = 3 * k, round(0.75 * k / (256 * 8 / 44_100))
+        prints = picture[at : at + 8], sound[heard : heard + 44]
+        clips.append(printed(f"{number}.mp4", *prints, 320 - 2 * number))
+    found = deduplicated(clips)
+    assert len({one.picture_group for (one,) in found.values()}) == 1
+    assert [one.best for (one,) in found.values()] == [True, False, True, False]
+
+
 def test_a_source_is_no_copy_of_itself() -> None:
     one = printed("a.mp4", some_prints(1, 8, 64), some_prints(1, 40, 32))
     later = dataclasses.replace(one, clip_id="later", start_s=4.0, end_s=6.0)
-    assert set(deduplicated([one, later])["a.mp4"]) == {Duplicates(None, None, best=True)}
+    assert set(deduplicated([one, later])["a.mp4"]) == {ALONE}
 
 
 def test_nothing_at_all_is_a_table_too() -> None:
     assert len(with_duplicates(to_table(Clip, []))) == 0
-    assert deduplicated([a_clip()]) == {"a.mp4": [Duplicates(None, None, best=True)]}
+    assert deduplicated([a_clip()]) == {"a.mp4": [ALONE]}

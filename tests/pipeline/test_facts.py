@@ -3,16 +3,16 @@ import dataclasses
 import pytest
 
 from avdata.encoders.spec import ClipShape
-from avdata.pipeline.record import Clip, ContactEvent, JointCaption
+from avdata.pipeline.record import Clip, JointCaption
 from avdata.pipeline.shards.facts import facts, subsets
-from tests.pipeline.clips import CAPTIONS, MEANING, a_clip
+from tests.pipeline.clips import CAPTIONS, EVENT, MEANING, a_clip
 
 WHOLE, PART = ClipShape(num_frames=33), ClipShape(num_frames=17)
 
 
 def striking(*times: float) -> Clip:
     """A clip of 33 frames with contacts at these times, in seconds."""
-    events = [ContactEvent(t, t, t, 0.0, 1.0, 1.0) for t in times]
+    events = [dataclasses.replace(EVENT, t=t) for t in times]
     return dataclasses.replace(a_clip(contact=True, motion="large"), events=events)
 
 

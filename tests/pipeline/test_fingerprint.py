@@ -64,6 +64,22 @@ def test_nothing_to_see_has_no_print() -> None:
     assert set(prints([plain(0, *SIZE), plain(128, *SIZE)])) == {0}
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_what_moves_before_light_that_falls_off_evenly_has_a_print(turns: int) -> None:
+    """To whichever side: of darkening to the right alone no step is a rising one."""
+    shade = np.tile(np.linspace(150, 25, 320), (320, 1))
+    pictures = []
+    for y in range(40, 280, 30):
+        lit = shade.copy()
+        lit[y - 25 : y + 25, :34] = 235
+        turned = np.rot90(lit, turns).astype(np.uint8)
+        pictures.append(np.repeat(turned[..., None], 3, axis=2))
+    small = [cv2.resize(one, (160, 160), interpolation=cv2.INTER_AREA) for one in pictures]
+    for one, other in list(zip(prints(pictures), prints(small), strict=True))[1:]:
+        assert int.bit_count(one & TEMPORAL_BITS) >= 2
+        assert apart(one, other) <= 3
+
+
 def test_only_what_moves_changes_and_noise_does_not() -> None:
     rng = np.random.default_rng(0)
     still = [

@@ -7,7 +7,7 @@ import pytest
 from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.pipeline import parts
 from avdata.pipeline.manifest import SETTINGS, CaptionRow, Manifest
-from avdata.pipeline.record import Captions, Clip, Quarantined
+from avdata.pipeline.record import Captions, Clip, Fingerprint, Quarantined
 from avdata.pipeline.selection import funnel, require_kept
 from tests.pipeline.clips import CAPTIONS, a_clip, assemble, write_parts
 
@@ -98,6 +98,35 @@ def test_to_decide_again_is_to_assemble_again(
     manifest.reassemble()
     assert assembled(manifest) == decided
     assert manifest.settings() is not None
+
+
+def test_a_policy_that_drops_the_best_copy_keeps_the_next_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "ROWS_TOGETHER", 1)  # Copies are in several row groups.
+    manifest = Manifest(tmp_path)
+    manifest.set_policy(None)
+    prints = Fingerprint([k * 0x0123_4567_89AB_CDEF % 2**63 for k in range(1, 9)], [*range(9, 53)])
+    clips = []
+    for name, height in (("a.mp4", 360), ("b.mp4", 720), ("c.mp4", 180)):
+        clip = a_clip(name, captions=None)
+        media = dataclasses.replace(clip.media, height=height)
+        clips.append(dataclasses.replace(clip, media=media, fingerprint=prints))
+    write_parts(manifest, clips, [])
+    assemble(manifest, ["a.mp4", "b.mp4", "c.mp4"])
+    first = assembled(manifest)
+    assert [clip.source.uri for clip in manifest.clips("keep")] == ["b.mp4"]
+    small = tmp_path / "small.yaml"
+    small.write_text("rules:\n  one: duplicates.best == false\n  tall: media.height > 400\n")
+    manifest.set_policy(small)
+    manifest.decide_again()
+    decided = assembled(manifest)
+    assert [clip.source.uri for clip in manifest.clips("keep")] == ["a.mp4"]
+    manifest.reassemble()
+    assert assembled(manifest) == decided
+    manifest.set_policy(None)
+    manifest.decide_again()
+    assert assembled(manifest) == first
 
 
 def test_what_cannot_be_decided_again_says_why(

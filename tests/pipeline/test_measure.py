@@ -7,7 +7,7 @@ from avdata.errors import MediaError
 from avdata.pipeline.measure import source
 from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.source import IngestConfig, clip_starts, measure_source
-from avdata.pipeline.measure.technical import frame_exposure, technical
+from avdata.pipeline.measure.technical import frame_exposure, frozen_share, technical
 from avdata.pipeline.media import stream
 from avdata.pipeline.media.stream import Picture
 from avdata.pipeline.record import Clip
@@ -92,18 +92,46 @@ def test_exposure_is_in_zero_to_one() -> None:
         frame_exposure(level_picture(0), level_picture(255)),
     )
     assert (white.mean, white.std, black.mean, black.change) == (1.0, 0.0, 0.0, 1.0)
-    both = technical([white, black], [], None)
-    assert (both.luma_mean, both.black_share, both.frozen_share) == (0.5, 0.5, 0.0)
+    both = technical([white, black], 0.0, [], None)
+    assert (both.luma_mean, both.luma_std, both.black_share) == (0.5, 0.0, 0.5)
 
 
-def test_a_frame_that_repeats_is_frozen() -> None:
-    levels = [10, 10, 10, 90, 90]
+@pytest.mark.parametrize(("level", "black"), [(0, 1.0), (15, 1.0), (17, 0.0), (100, 0.0)])
+def test_black_is_as_dark_as_video_black(level: int, black: float) -> None:
+    frames = [frame_exposure(level_picture(level), None)] * 3
+    found = technical(frames, 0.0, [], None)
+    assert found.black_share == black
+    assert found.luma_mean == pytest.approx(level / 255)
+
+
+def test_contrast_is_the_spread_within_a_frame_and_not_between_them() -> None:
+    image = plain(0)
+    image[:, : image.shape[1] // 4] = 255  # A quarter is white.
+    spread = technical([frame_exposure(picture(0.0, image), None)] * 2, 0.0, [], None)
+    assert spread.luma_mean == pytest.approx(0.25, abs=0.01)
+    assert spread.luma_std == pytest.approx(0.433, abs=0.01)
+
+
+def frozen(levels: list[int], times: list[float], start: float, end: float) -> float:
+    before = [None, *map(level_picture, levels[:-1])]
     frames = [
-        frame_exposure(level_picture(level), None if before is None else level_picture(before))
-        for before, level in zip([None, *levels], levels, strict=False)
+        frame_exposure(level_picture(level), one) for one, level in zip(before, levels, strict=True)
     ]
-    assert technical(frames, [], None).frozen_share == pytest.approx(3 / 4)
-    assert technical(frames[:1], [], None).frozen_share == 0
+    return frozen_share(frames, np.array([*times, end]), start)
+
+
+def test_a_frame_that_repeats_is_frozen_for_as_long_as_it_is_shown() -> None:
+    assert frozen([10, 10, 90, 90], [0, 0.1, 0.2, 0.3], 0, 0.4) == pytest.approx(2 / 4)
+    assert frozen([10, 11, 12, 13], [0, 0.1, 0.2, 0.3], 0, 0.4) == pytest.approx(3 / 4)
+    assert frozen([10, 13, 16, 19], [0, 0.1, 0.2, 0.3], 0, 0.4) == 0
+    assert frozen([10, 90, 90], [0, 0.1, 0.2], 0, 0.7) == pytest.approx(5 / 7)
+    assert frozen([10, 90], [0, 0.2], 0, 0.4) == 0
+
+
+def test_a_picture_that_is_held_is_frozen_though_nothing_repeats_it() -> None:
+    assert frozen([10], [0], 0, 2) == pytest.approx(1.75 / 2)
+    assert frozen([10], [0], 5, 7) == 1  # It was there long before.
+    assert frozen([10, 90], [0, 1], 0.5, 1.5) == pytest.approx(0.75)
 
 
 # Clips of a shot.
@@ -137,6 +165,26 @@ def test_clips_lie_inside_shots_and_on_the_sources_clock(tmp_path: Path) -> None
     assert all(clip.end_s - clip.start_s == pytest.approx(CONFIG.clip_seconds) for clip in clips)
     assert clips[0].technical.luma_mean < clips[1].technical.luma_mean
     assert len({clip.clip_id for clip in clips}) == 3
+
+
+def test_a_still_picture_is_frozen_from_the_frame_after_its_first(tmp_path: Path) -> None:
+    first, second = textured(2, low=10, high=90), textured(3, low=120, high=250)
+    clips = measured(tmp_path / "a.mp4", [first] * 30 + [second] * 60)
+    shares = [clip.technical.frozen_share for clip in clips]
+    length = CONFIG.clip_seconds * FPS
+    assert shares == pytest.approx([1 - 1 / length, 1 - 1 / length, 1], abs=0.01)
+
+
+def test_clips_of_a_slide_show_hold_one_slide_and_are_frozen(tmp_path: Path) -> None:
+    slides = [textured(100 + k, *SIZE) for k in range(6)]
+    path = write_movie(
+        tmp_path / "a.mkv", slides, [2.5 * k for k in range(6)], Sound(tone(300, 15))
+    )
+    clips = measure_source(path, "uri", CONFIG)
+    assert {clip.start_s // 2.5 for clip in clips} >= {0, 1, 2, 3, 4}
+    for clip in clips:
+        assert clip.start_s // 2.5 == (clip.end_s - 0.01) // 2.5
+        assert clip.technical.frozen_share > 0.7
 
 
 def test_a_flash_of_cut_is_no_contact(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from avdata.pipeline.measure.frame_motion import FrameMotion
+from avdata.pipeline.measure.frame_motion import FrameMotion, still
 from avdata.pipeline.measure.motion import FlowMeter, motion, motion_label
 from tests.pipeline.media import (
     Image,
@@ -50,6 +52,11 @@ def test_a_pan_is_the_camera_and_no_motion() -> None:
     found = motion(flow(panned(12, 3)))
     assert motion_label(found) == "static"
     assert found.camera_speed == pytest.approx(3 * FPS / SIZE[0], rel=0.1)
+
+
+def test_the_camera_is_as_fast_as_it_is_for_half_of_the_time() -> None:
+    frames = [replace(still(), camera_speed=speed) for speed in (0.1, 0.2, 0.3, 0.4, 9.0)]
+    assert motion(frames).camera_speed == pytest.approx(0.3)
 
 
 def test_a_thing_that_moves_before_a_still_camera_is_motion() -> None:

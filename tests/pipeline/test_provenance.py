@@ -4,9 +4,9 @@ import pytest
 
 from avdata.pipeline.coupling import coupling, lists
 from avdata.pipeline.provenance import Hints, hints, named, tells
-from avdata.pipeline.record import Clip, ContactEvent
+from avdata.pipeline.record import Clip
 from avdata.pipeline.semantics import CLASSES, load_classes
-from tests.pipeline.clips import SOUND, a_clip
+from tests.pipeline.clips import EVENT, SOUND, a_clip
 
 VGGSOUND = load_classes().names
 PIANO, MAN, SEA, DOG = "playing piano", "male speech, man speaking", "sea waves", "dog barking"
@@ -18,8 +18,7 @@ def clip(
     heard = dataclasses.replace(SOUND, onsets_s=[0.1 * k for k in range(onsets)])
     one = a_clip(audio=heard)
     labels = dataclasses.replace(one.labels, music=music, speech=speech)
-    events = [ContactEvent(0.1 * k, 0.1 * k, 0.1 * k, 0.0, 1.0, 1.0) for k in range(struck)]
-    return dataclasses.replace(one, labels=labels, events=events)
+    return dataclasses.replace(one, labels=labels, events=[EVENT] * struck)
 
 
 @pytest.mark.parametrize(

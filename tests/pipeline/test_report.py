@@ -9,13 +9,13 @@ import pytest
 
 from avdata.errors import UsageError
 from avdata.pipeline.manifest import Manifest
-from avdata.pipeline.record import Clip, ContactEvent, Quarantined
+from avdata.pipeline.record import Clip, Quarantined
 from avdata.pipeline.report.curves import smoothed
 from avdata.pipeline.report.gallery import NUM_CLIPS, chosen
 from avdata.pipeline.report.report import report
 from avdata.pipeline.report.samples import NUM_PICTURES
 from avdata.pipeline.selection import funnel
-from tests.pipeline.clips import a_clip, assemble, write_parts
+from tests.pipeline.clips import EVENT, a_clip, assemble, write_parts
 
 HOSTILE = "<script>alert('$x$')</script>"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -30,6 +30,8 @@ class Page(HTMLParser):
         self.tags: set[str] = set()
         self.links: list[str] = []
         self.ids: list[str] = []
+        self.charts: list[str] = []
+        """What is said of each to those who cannot see it."""
         self._open: list[str] = []
         self._row: list[str] = []
         self.words = ""
@@ -41,6 +43,7 @@ class Page(HTMLParser):
         self.tags.add(tag)
         found = dict(attrs)
         self.ids += [value for name, value in attrs if name == "id" and value]
+        self.charts += [found["aria-label"] or ""] if tag == "svg" else []
         self.links += [found[key] or "" for key in ("src", "href", "xlink:href") if key in found]
         if tag == "tr":
             self._row = []
@@ -75,10 +78,9 @@ def a_manifest(root: Path, clips: list[Clip], failed: list[Quarantined] | None =
 
 
 def varied() -> list[Clip]:
-    event = ContactEvent(t=0.5, t_audio=0.5, t_video=0.49, lag_ms=10, strength=1, confidence=1)
     return [
         a_clip("kept.mp4"),
-        dataclasses.replace(a_clip("hit.mp4", contact=True), events=[event]),
+        dataclasses.replace(a_clip("hit.mp4", contact=True), events=[EVENT]),
         a_clip("large.mp4", motion="large", captions=None),
         a_clip("dark.mp4", luma_mean=0.01),
         a_clip("dark_silent.mp4", luma_mean=0.02, audio=None),
@@ -120,6 +122,38 @@ def test_numbers_are_the_manifests(tmp_path: Path) -> None:
     # Of the two dark clips one is silent, too.
     assert page.rows["too_dark"][4] == "1"
     assert page.rows["frozen"][2] == "0"
+
+
+def test_times_and_charts_are_the_manifests(tmp_path: Path) -> None:
+    def late(name: str, lag_ms: float, luma: float = 0.5) -> Clip:
+        event = dataclasses.replace(EVENT, lag_ms=lag_ms)
+        return dataclasses.replace(a_clip(name, luma_mean=luma, contact=True), events=[event])
+
+    clips = [*varied(), late("late.mp4", 40.0), late("early.mp4", -20.0, luma=0.02)]
+    seconds = clips[0].end_s
+    manifest = a_manifest(tmp_path / "m", clips)
+    page = read(report([manifest.root], tmp_path / "report.html"))
+    assert f"{4 * seconds:.1f} s, 50.0 % of clips" in page.words
+    assert page.rows["too_dark"][5] == f"{3 * seconds:.1f} s"
+    assert page.rows["small"][1:4] == ["6", "3", f"{3 * seconds:.1f} s"]
+    assert page.rows["all"][4:6] == ["3", "2"]
+    (luma,) = (said for said in page.charts if "by mean luma" in said)
+    assert luma.endswith("from 0.01 to 0.5: 4 kept, 4 dropped")
+    (loud,) = (said for said in page.charts if "by dBFS" in said)
+    assert loud.endswith(": 4 kept, 3 dropped")  # Of one nothing is known.
+    (lags,) = (said for said in page.charts if said.startswith("Histogram of events by ms"))
+    assert lags.endswith("from -20 to 40: 2 kept, 1 dropped")
+
+
+def test_a_stricter_threshold_leaves_less(tmp_path: Path) -> None:
+    clips = [a_clip(f"{n}.mp4", luma_mean=0.1 * n) for n in range(1, 6)]
+    page = read(report([a_manifest(tmp_path / "m", clips).root], tmp_path / "report.html"))
+    (left,) = (said for said in page.charts if "technical.luma_mean at least" in said)
+    seconds = clips[0].end_s
+    assert left == (
+        "seconds kept over technical.luma_mean at least: "
+        f"kept from {5 * seconds:.4g} to {seconds:.4g}"
+    )
 
 
 def test_every_quarantined_file_is_listed_with_its_reason(tmp_path: Path) -> None:

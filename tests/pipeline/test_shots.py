@@ -52,6 +52,20 @@ def test_a_cut_is_found_after_a_picture_that_stood_for_long() -> None:
     assert finder.finish() == [Transition(30, 30)]
 
 
+@pytest.mark.parametrize("held_s", [0.4, 3.0])
+def test_every_slide_of_a_slide_show_is_a_shot(held_s: float) -> None:
+    def slides(*images: UInt8[ndarray, "h w 3"]) -> list[Transition]:
+        finder = ShotFinder(FPS)
+        for k, image in enumerate(images):
+            finder.add(picture(k * held_s, image))
+        return finder.finish()
+
+    assert slides(*(textured(k) for k in range(6))) == [Transition(k, k) for k in range(1, 6)]
+    assert slides(*(with_square(ONE, 10 * k, 20, level=120) for k in range(6))) == []
+    assert slides(*(plain(level) for level in (20, 20, 90, 200))) == []
+    assert slides(plain(0), ONE, ONE, OTHER) == [Transition(1, 1), Transition(3, 3)]
+
+
 def test_no_motion_is_a_cut() -> None:
     assert transitions(moving(40)) == []
 

@@ -9,6 +9,7 @@ from avdata.errors import MediaError
 from avdata.pipeline.media import memory
 from avdata.pipeline.media.clip import read_clip
 from avdata.pipeline.media.limits import MediaLimits
+from avdata.pipeline.media.sound import Mono
 from avdata.pipeline.media.stream import ANALYSIS_RATE, Picture, SourceStream, opened
 from avdata.pipeline.record import Media
 from tests.pipeline.media import (
@@ -32,7 +33,7 @@ def read(
     with opened(path, 1) as container:
         stream = SourceStream(container, limits or MediaLimits())
         pictures, sound = list(stream.pictures()), stream.sound()
-        return pictures, None if sound is None else sound[:], stream.media()
+        return pictures, None if sound is None else Mono(sound)[:], stream.media()
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])

@@ -6,8 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avdata.pipeline.measure import events
+from avdata.pipeline.measure.events import heard_and_seen
+from avdata.pipeline.measure.frame_motion import FrameMotion
+from avdata.pipeline.measure.motion import FlowMeter
 from avdata.pipeline.measure.source import IngestConfig, measure_source
+from avdata.pipeline.measure.strikes import Strike
 from avdata.pipeline.measure.sync import sync
+from avdata.pipeline.record import Sync
 from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
 
 FPS = 24.0
@@ -29,6 +35,34 @@ def test_a_delay_is_measured_back(late_s: float) -> None:
     assert found is not None
     assert found.lag_ms == pytest.approx(1000 * late_s, abs=1000 / FPS)
     assert found.confidence > 0.5
+
+
+def test_one_change_far_larger_than_all_others_does_not_decide() -> None:
+    times, jumps = changes(HITS, 5)
+    jumps[round((HITS[1] + 0.5) * FPS)] = 1000.0
+    found = sync(HITS, times, jumps)
+    assert found is not None
+    assert found.lag_ms == pytest.approx(0, abs=1000 / FPS)
+    assert found.confidence > 0.5
+
+
+@pytest.mark.parametrize(("confidence", "late_s"), [(0.51, 0.4), (0.49, 0.0)])
+def test_contacts_are_looked_for_at_a_lag_that_is_trusted(
+    confidence: float, late_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thing turns once; of a sound then and one 0.4 s later the lag says which is its."""
+    meter = FlowMeter()
+    for k in range(72):
+        velocity, share = np.zeros((9, 16, 2), np.float32), np.zeros((9, 16), np.float32)
+        velocity[4, 8, 1], share[4, 8] = (1.0 if k <= 36 else -1.0), 0.5
+        meter.times.append(k / FPS)
+        meter.motions.append(FrameMotion(velocity, share, 0.0))
+    told = Sync(lag_ms=400.0, confidence=confidence)
+    monkeypatch.setattr(events, "sync", lambda *_: told)
+    heard = [1.5, 1.9]
+    found, apart = heard_and_seen([(0.0, 3.0)], heard, [Strike(t, -10.0) for t in heard], meter)
+    assert [event.t for event in found] == pytest.approx([1.5 + late_s])
+    assert apart == told
 
 
 def test_what_has_nothing_to_do_with_the_picture_has_no_confidence() -> None:
