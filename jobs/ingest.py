@@ -65,17 +65,17 @@ def ingest(
 
     Without a policy the one in force stays, at first the default.
 
-    YieldCollapsed when no source gave a clip.
+    UsageError while another command writes the manifest; YieldCollapsed when no source gave a clip.
     """
-    engine = engine or Engine()
-    found = find_sources(raw)
+    engine, found = engine or Engine(), find_sources(raw)
     storage.require_ours(out, ("policy.yaml",), "manifest")
     manifest = Manifest(out)
-    manifest.remove_stale()
-    manifest.keep_policy(policy)
-    sources = digest_sources(out, found, config.limits.max_fetch_gib, engine)
-    _measure(manifest, sources, config, engine)
-    manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
+    with manifest.alone(is_new=True):
+        manifest.remove_stale()
+        manifest.keep_policy(policy)
+        sources = digest_sources(out, found, config.limits.max_fetch_gib, engine)
+        _measure(manifest, sources, config, engine)
+        manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
     if len(manifest.table()) == 0:
         first = manifest.quarantine().slice(0, 1).to_pylist()[0]
         raise YieldCollapsed(

@@ -10,6 +10,7 @@
     DIR/policy.yaml               the policy in force
     DIR/clips.parquet             THE manifest: every clip with its captions, status and reasons
     DIR/quarantine.parquet        every name that gave none
+    DIR/lock                      who writes the folder: one command at a time
 
 KEY is the digest of a source's bytes and the fingerprint of the settings, so the same bytes are
 measured once whatever they are called. Names come in when the last two files are assembled; these
@@ -34,7 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avdata import storage
+from avdata import lock, storage
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
@@ -48,6 +49,8 @@ from avdata.versions import versions
 
 SETTINGS = b"avdata.ingest"
 """Key of the settings in Parquet metadata."""
+WAIT_SECONDS = 10.0
+"""For a command that was told to end a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,18 @@ class Manifest:
     def sources_file(self) -> Path:
         """The names in force."""
         return self.root / "sources.parquet"
+
+    @contextmanager
+    def alone(self, is_new: bool = False) -> Iterator[None]:
+        """Inside the block no other command writes the folder; UsageError where one does, or where
+        there is no manifest and `is_new` does not allow for that.
+        """
+        if not (is_new or self.clips_file.exists()):
+            raise _not_a_manifest(self.root)
+        if is_new:
+            self.root.mkdir(parents=True, exist_ok=True)
+        with lock.alone(self.root, "writes", "run this again when that has ended", WAIT_SECONDS):
+            yield
 
     def remove_stale(self) -> None:
         """What runs that were killed long ago have left half written."""
