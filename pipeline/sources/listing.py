@@ -5,7 +5,8 @@ hundred bytes each.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from avdata.pipeline.sources.files import (
 )
 from avdata.pipeline.sources.lists import Entry, is_list, read_list
 from avdata.pipeline.sources.table import SourceRow, once
+from avdata.pipeline.sources.walk import Found, inside, matching
 
 KINDS = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 SUFFIXES = frozenset("." + kind for kind in KINDS.split())
@@ -58,9 +60,9 @@ def _meant(name: str) -> Iterator[SourceRow]:
         if has_magic(name) and not files.exists(name):
             yield from _matching(files, name)
             return
-        info = files.info(name if is_remote(name) else str(Path(name).resolve()))
+        info = files.info(name if is_remote(name) else os.path.realpath(name))
         if info["type"] == "directory":
-            yield from _inside(files, info["name"])
+            yield from _media(files, inside(files, info["name"]))
         elif is_list(name):
             yield from _listed(name)
         elif info["type"] == "file":
@@ -70,32 +72,18 @@ def _meant(name: str) -> Iterator[SourceRow]:
 
 
 def _matching(files: AbstractFileSystem, pattern: str) -> Iterator[SourceRow]:
-    found = files.glob(pattern, detail=True)
-    if not found:
+    found = matching(files, pattern)
+    first = next(found, None)
+    if first is None:
         raise UsageError(f"{pattern}: nothing has such a name")
-    for path, info in found.items():
-        if info["type"] != "directory":
-            yield from _media(files, path, info)
-        elif "**" not in pattern:  # It matches what is inside by itself.
-            yield from _inside(files, path)
+    yield from _media(files, itertools.chain([first], found))
 
 
-def _inside(files: AbstractFileSystem, folder: str) -> Iterator[SourceRow]:
-    for _, _, found in files.walk(folder, detail=True, on_error="raise"):
-        for info in found.values():
-            yield from _media(files, info["name"], info)
-
-
-def _media(files: AbstractFileSystem, path: str, info: dict[str, Any]) -> Iterator[SourceRow]:
-    if Path(path).suffix.lower() not in SUFFIXES:
-        return
-    if info.get("islink"):  # Under the name of what it leads to, so that this is found once.
-        target = str(Path(path).resolve())
-        if not Path(target).is_file():
-            return
-        info = files.info(target)
-    if info["type"] == "file":
-        yield _row(files.unstrip_protocol(info["name"]), info)
+def _media(files: AbstractFileSystem, found: Iterable[Found]) -> Iterator[SourceRow]:
+    """By suffix; what a link led to under its own name, so that it is found once."""
+    for name, info in found:
+        if Path(name).suffix.lower() in SUFFIXES and info["type"] == "file":
+            yield _row(files.unstrip_protocol(info["name"]), info)
 
 
 def _listed(name: str) -> Iterator[SourceRow]:
@@ -108,10 +96,9 @@ def _listed(name: str) -> Iterator[SourceRow]:
 def _of_entry(entry: Entry) -> SourceRow:
     uri, extra = entry[0].removeprefix("file://"), entry[1]
     files = file_system(uri)
-    if not is_remote(uri):
-        uri = str(Path(uri).resolve())
     try:
         with reading("list"):
+            uri = uri if is_remote(uri) else os.path.realpath(uri)
             info = files.info(uri)
             if info["type"] != "file":
                 raise MediaError("list", "not_a_file", f"a {info['type']}; a list names files")

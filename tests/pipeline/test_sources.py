@@ -1,5 +1,8 @@
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,6 +61,49 @@ def test_the_way_it_was_named_does_not_matter(
     assert found("in") == found("in/../in/a.mp4") == found("in/*.mp4") == wanted
 
 
+@contextmanager
+def unprivileged() -> Iterator[Path]:
+    """A folder in which this process may do no more than anybody."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.chown(folder, 65_534, -1)
+            os.seteuid(65_534)
+        try:
+            yield Path(folder)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**", "*/*.mp4", "*/*/*.mp4", "**/*.mp4"])
+def test_a_folder_that_cannot_be_listed_is_named(pattern: str) -> None:
+    with unprivileged() as root:
+        touched(root, "b.mp4", "deep/er/a.mp4", "locked/c.mp4", "locked/in/d.mp4")
+        (root / "locked").chmod(0)
+        try:
+            with pytest.raises(UsageError, match=rf"^{root}/locked: refused"):
+                found(root / pattern)
+            assert names(root, root / "deep", root / "d*/*") == ["deep/er/a.mp4"]
+        finally:
+            (root / "locked").chmod(0o700)
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_listed_once(tmp_path: Path) -> None:
+    touched(tmp_path, "in/b.mp4", "in/deep/c.mp4", "disk/a.mp4", "disk/deep/d.mp4")
+    for link, target in {"disk": "../disk", "again": "../disk", "deep/up": "../../in"}.items():
+        (tmp_path / "in" / link).symlink_to(target)
+    (tmp_path / "in/deep/self").symlink_to("self")
+    (tmp_path / "disk/loop").symlink_to("../in/again")
+    every = ["disk/a.mp4", "disk/deep/d.mp4", "in/b.mp4", "in/deep/c.mp4"]
+    for pattern in ("", "*", "**", "**/*.mp4"):
+        assert names(tmp_path, tmp_path / "in" / pattern) == every
+    assert names(tmp_path, tmp_path / "in/*/*.mp4") == ["disk/a.mp4", "in/deep/c.mp4"]
+    assert names(tmp_path, tmp_path / "in/again/*.mp4") == ["disk/a.mp4"]
+    assert names(tmp_path, tmp_path / "in/ag*/*/*.mp4") == ["disk/a.mp4", "disk/deep/d.mp4"]
+
+
 def test_a_folder_named_like_a_video_is_none(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4/b.mp4")
     assert names(tmp_path, tmp_path) == ["a.mp4/b.mp4"]
@@ -68,6 +114,8 @@ def test_patterns_take_media_at_their_depth_and_whole_folders(tmp_path: Path) ->
     assert names(tmp_path, tmp_path / "a/*.mkv") == ["a/x.mkv"]
     assert names(tmp_path, tmp_path / "a/**/*.mkv") == ["a/b/y.mkv", "a/x.mkv"]
     assert names(tmp_path, tmp_path / "a/*") == ["a/b/y.mkv", "a/b/z.mp4", "a/x.mkv"]
+    assert names(tmp_path, f"{tmp_path}/a/*/") == ["a/b/y.mkv", "a/b/z.mp4"]
+    assert names(tmp_path, f"{tmp_path}/a/../a/*/") == ["a/b/y.mkv", "a/b/z.mp4"]
     assert names(tmp_path, tmp_path / "[2020].mp4") == ["[2020].mp4"]
     with pytest.raises(UsageError, match=r"none\*: nothing has such a name"):
         found(tmp_path / "none*")
