@@ -13,7 +13,7 @@ from avdata import storage
 from avdata.errors import MediaError
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.sources.copies import too_large
-from avdata.pipeline.sources.digests import known_sources, write_digests
+from avdata.pipeline.sources.digests import known_sources, require_none_lost, write_digests
 from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
 from avdata.pipeline.sources.table import SourceRow, recall, unread
 from avdata.progress import progress
@@ -58,7 +58,10 @@ def digest_sources(root: Path, found: pa.Table, max_gib: float, engine: Engine) 
     with progress("digest", len(found), len(found) - len(todo)) as advance:
         for answer in answers:
             advance(base_name(answer["last"]), answer["count"])
-    return recall(found, known_sources(root))
+    sources = recall(found, known_sources(root))
+    unknown = unread(sources)
+    require_none_lost(root, unknown.filter(pc.is_null(unknown["stage"])), "a digest")
+    return sources
 
 
 def _batches(todo: pa.Table, engine: Engine) -> Iterator[dict[str, Any]]:

@@ -75,6 +75,7 @@ def ingest(
         manifest.keep_policy(policy)
         sources = digest_sources(out, found, config.limits.max_fetch_gib, engine)
         _measure(manifest, sources, config, engine)
+        manifest.require_accounted(sources, config.fingerprint)
         manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
     if len(manifest.table()) == 0:
         first = manifest.quarantine().slice(0, 1).to_pylist()[0]

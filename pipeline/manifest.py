@@ -43,7 +43,7 @@ from avdata.pipeline.dedup import with_duplicates
 from avdata.pipeline.parts import Parts, as_now, write_batches, write_table
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined, Semantics
-from avdata.pipeline.sources.digests import forget_digests
+from avdata.pipeline.sources.digests import forget_digests, require_none_lost
 from avdata.pipeline.sources.table import SCHEMA, by_digest
 from avdata.versions import versions
 
@@ -216,8 +216,14 @@ class Manifest:
 
     def unaccounted(self) -> pa.Table:
         """Contents in force that have neither clips nor a reason for none."""
-        contents = by_digest(self.sources())
-        known = Parts(self.root, self._ingested()["fingerprint"]).accounted()
+        return self._unaccounted(self.sources(), self._ingested()["fingerprint"])
+
+    def require_accounted(self, sources: pa.Table, fingerprint: str) -> None:
+        """RunError when a content has neither clips nor a reason for none."""
+        require_none_lost(self.root, self._unaccounted(sources, fingerprint), "clips")
+
+    def _unaccounted(self, sources: pa.Table, fingerprint: str) -> pa.Table:
+        contents, known = by_digest(sources), Parts(self.root, fingerprint).accounted()
         return contents.filter(pc.invert(pc.is_in(contents["digest"], value_set=known)))
 
     def settings(self) -> dict[str, Any]:

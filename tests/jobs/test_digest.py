@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from avdata import storage
+from avdata.errors import RunError
 from avdata.jobs import digest
 from avdata.jobs.digest import digest_sources
 from avdata.jobs.engine import Engine
@@ -22,6 +23,14 @@ def corpus(root: Path) -> Path:
 
 def digested(root: Path, raw: Path, engine: Engine) -> list[SourceRow]:
     return from_table(SourceRow, digest_sources(root, find_sources([raw]), 1.0, engine))
+
+
+def test_what_workers_write_elsewhere_is_no_end_of_digesting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "write_digests", lambda _root, _rows: None)
+    with pytest.raises(RunError, match=r"9 sources have neither a digest .*0\.mp4 among them"):
+        digested(tmp_path / "m", corpus(tmp_path / "raw"), INLINE)
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray warns of itself.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avdata.errors import UsageError, YieldCollapsed
+from avdata.errors import RunError, UsageError, YieldCollapsed
 from avdata.jobs.caption import caption
 from avdata.jobs.encode import EncodeConfig, encode
 from avdata.jobs.engine import Engine
@@ -13,6 +13,7 @@ from avdata.jobs.ingest import ingest
 from avdata.jobs.select import select
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
+from avdata.pipeline.parts import Parts
 from avdata.pipeline.shards.dataset import open_dataset, read_sample
 from avdata.pipeline.shards.verify import verify_shards
 from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
@@ -204,6 +205,19 @@ def test_other_settings_never_meet_old_parts(raw: Path, manifest: Manifest) -> N
     ingest([raw / BALL[0]], manifest.root, other, engine=INLINE)
     (clip,) = manifest.clips()
     assert clip.end_s - clip.start_s == pytest.approx(33 / 16)
+
+
+def test_what_workers_commit_elsewhere_is_no_end_of_ingest(
+    raw: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those of a cluster would whose folder of this name is another."""
+    before, far = assembled(manifest), Path(shutil.copytree(raw, tmp_path / "raw"))
+    with (far / BALL[0]).open("ab") as file:
+        file.write(b"1")
+    monkeypatch.setattr(Parts, "write_clips", lambda *_: None)
+    with pytest.raises(RunError, match=rf"1 sources have neither clips .*{far / BALL[0]} among"):
+        ingest([far], manifest.root, CONFIG, engine=INLINE)
+    assert assembled(manifest) == before
 
 
 def test_nothing_usable_is_a_collapse_that_names_a_reason(raw: Path, tmp_path: Path) -> None:
