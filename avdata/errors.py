@@ -4,6 +4,7 @@ AvdataError
 ├── UsageError          what the user gave cannot be used            exit code 2
 │   └── ConfigError     a configuration key or value                 exit code 2
 ├── RunError            the run failed                               exit code 1
+│   ├── SourceLost      no name of a source has what was measured    exit code 1
 │   ├── SpecMismatch    latents of one encoder, a reader of another  exit code 1
 │   └── CorruptShard    a shard or its index does not hold together  exit code 1
 ├── YieldCollapsed      a non-empty input gave nothing usable        exit code 3
@@ -31,6 +32,10 @@ class ConfigError(UsageError):
 
 class RunError(AvdataError):
     """The run failed for a reason that the message names."""
+
+
+class SourceLost(RunError):
+    """No name of a source can be read, or none has the bytes that were measured."""
 
 
 class SpecMismatch(RunError):

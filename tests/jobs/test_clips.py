@@ -1,16 +1,21 @@
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from avdata.errors import UsageError
+from avdata.encoders.spec import ClipShape
+from avdata.errors import SourceLost, UsageError
 from avdata.jobs.clips import ClipsConfig, write_clips
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
+from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.write import write_mp4
+from avdata.pipeline.sources.clips import clip_media
+from avdata.pipeline.sources.copies import LocalCopies
 from tests.pipeline.media import clicks, textured, with_square
 
 INLINE = Engine(inline=True)
@@ -52,6 +57,23 @@ def test_running_again_makes_only_what_is_missing(manifest: Path, tmp_path: Path
     assert write_clips(manifest, out, ClipsConfig(), INLINE) == rows
     assert first.exists()
     assert second.stat().st_mtime_ns == before
+
+
+def test_a_clip_is_read_from_any_name_of_its_source(manifest: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        shutil.copyfile(manifest.parent / "raw" / "a.mp4", raw / name)
+    root, policy = tmp_path / "m", manifest.parent / "policy.yaml"
+    ingest([raw], root, IngestConfig(num_frames=17), policy, INLINE)
+    clip, shape = Manifest(root).clips()[0], ClipShape(17, 16, 72, 120)
+    whole = clip_media(clip, shape, LocalCopies(1.0))
+    (raw / "a.mp4").write_bytes(b"other bytes")
+    (raw / "b.mp4").unlink()
+    assert np.array_equal(clip_media(clip, shape, LocalCopies(1.0)).frames, whole.frames)
+    (raw / "c.mp4").unlink()
+    with pytest.raises(SourceLost, match=r"a\.mp4: changed since .* none of 2 other names"):
+        clip_media(clip, shape, LocalCopies(1.0))
 
 
 def test_other_settings_make_other_files(manifest: Path, tmp_path: Path) -> None:
