@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from avdata import storage
 from avdata.errors import MediaError
-from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
+from avdata.pipeline.sources.files import blocks, is_remote, reading
 
 PREFIX = "avdata-copies-"
 AT_INGEST, AFTERWARDS = "limits.max_fetch_gib", "max_copies_gib"
@@ -34,7 +34,7 @@ def local_copy(uri: str, max_gib: float) -> Iterator[Path]:
         yield Path(uri)
         return
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
-        path = Path(folder) / base_name(uri)  # The suffix is a hint to FFmpeg.
+        path = Path(folder) / _name(uri)
         fetch(uri, path, max_gib, AT_INGEST)
         yield path
 
@@ -76,7 +76,7 @@ class LocalCopies:
         if not is_remote(uri):
             return Path(uri)
         if uri not in self._kept:
-            path = self._folder / storage.digest_json(uri) / base_name(uri)
+            path = self._folder / storage.digest_json(uri) / _name(uri)
             path.parent.mkdir(exist_ok=True)
             self._kept[uri] = (path, fetch(uri, path, self._max_gib, AFTERWARDS))
             self._shrink()
@@ -92,6 +92,11 @@ class LocalCopies:
             sizes.pop(0)
             _, (path, _) = self._kept.popitem(last=False)
             path.unlink()
+
+
+def _name(uri: str) -> str:
+    """Of a copy. The suffix is a hint to FFmpeg; the rest of a key may be too long for a file."""
+    return f"source{Path(uri).suffix[:16]}"
 
 
 def _written(pieces: Iterator[bytes], file: BinaryIO, max_gib: float, key: str) -> Iterator[bytes]:

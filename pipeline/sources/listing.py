@@ -98,6 +98,8 @@ def _of_entry(entry: Entry) -> SourceRow:
     files = file_system(uri)
     try:
         with reading("list"):
+            if "\0" in uri:
+                raise MediaError("list", "file_name", "no file's name has a zero byte in it")
             uri = uri if is_remote(uri) else os.path.realpath(uri)
             info = files.info(uri)
             if info["type"] != "file":

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from avdata import storage
 from avdata.errors import MediaError, UsageError
 from avdata.pipeline.arrow import from_table, to_table
-from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
+from avdata.pipeline.sources.clips import held
+from avdata.pipeline.sources.copies import LocalCopies, local_copy, remove_copies_of_the_dead
 from avdata.pipeline.sources.listing import find_sources
 from avdata.pipeline.sources.table import SourceRow, by_digest, recall, unread
 
@@ -164,6 +166,30 @@ def test_what_a_list_names_and_is_not_there_is_a_row_with_a_reason(tmp_path: Pat
     (tmp_path / "l.txt").write_text("a.mp4\nmissing.mp4\nin\n")
     reasons = {Path(row.uri).name: row.reason for row in found(tmp_path / "l.txt")}
     assert reasons == {"a.mp4": None, "missing.mp4": "missing", "in": "not_a_file"}
+
+
+def test_odd_names_cost_themselves_alone(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    (tmp_path / "self.mp4").symlink_to("self.mp4")
+    assert names(tmp_path, tmp_path, tmp_path / "*.mp4") == ["a.mp4"]
+    (tmp_path / "l.txt").write_bytes(b"a.mp4\nfoo\0bar.mp4\nself.mp4\n")
+    reasons = {Path(row.uri).name: row.reason for row in found(tmp_path / "l.txt")}
+    assert reasons == {"a.mp4": None, "foo\0bar.mp4": "file_name", "self.mp4": "unreadable"}
+
+
+@pytest.mark.parametrize("copied", ["local", "kept"])
+def test_a_key_may_be_longer_than_a_file_name(monkeypatch: pytest.MonkeyPatch, copied: str) -> None:
+    monkeypatch.setattr("avdata.pipeline.sources.copies.blocks", lambda _: iter([b"film"]))
+    copy = local_copy if copied == "local" else kept_copy
+    with copy(f"s3://b/{'L' * 300}.mp4", 1.0) as path:
+        assert path.suffix == ".mp4"
+        assert path.read_bytes() == b"film"
+
+
+@contextmanager
+def kept_copy(uri: str, gib: float) -> Iterator[Path]:
+    with held(uri, storage.digest_bytes(b"film"), LocalCopies(gib)) as path:
+        yield path
 
 
 def test_a_name_that_is_no_text_is_a_row_with_a_reason(tmp_path: Path) -> None:
