@@ -149,11 +149,14 @@ def clips(
     from avdata.jobs.clips import ClipsConfig, write_clips
 
     resolved = options.load(ClipsConfig, config, settings)
-    rows = write_clips(directory, out, resolved, Engine(inline, address, workers))
+    done = write_clips(directory, out, resolved, Engine(inline, address, workers))
+    rows, failed = done.rows, len(done.failed)
     result = Result(as_json)
     result.line(f"clips: {len(rows)}, {sum(row.size_bytes for row in rows) / 1e6:.1f} MB")
+    if failed:
+        result.line(f"without a file: {failed} clips; {out / 'failed.csv'} says why")
     result.line(f"index: {out / 'clips.parquet'}")
-    result.end({"clips": len(rows), "index": str(out / "clips.parquet")})
+    result.end({"clips": len(rows), "failed": failed, "index": str(out / "clips.parquet")})
 
 
 def encode(

@@ -60,7 +60,8 @@ def digest_sources(root: Path, found: pa.Table, max_gib: float, engine: Engine) 
             advance(base_name(answer["last"]), answer["count"])
     sources = recall(found, known_sources(root))
     unknown = unread(sources)
-    require_none_lost(root, unknown.filter(pc.is_null(unknown["stage"])), "a digest")
+    lost = unknown.filter(pc.is_null(unknown["stage"]))["uri"].to_pylist()
+    require_none_lost(root, lost, "a digest")
     return sources
 
 

@@ -7,7 +7,7 @@ import typer
 
 from avdata import config as configuration
 from avdata.errors import UsageError
-from avdata.storage import is_remote, place
+from avdata.storage import place
 
 Schema = TypeVar("Schema")
 
@@ -26,8 +26,7 @@ def local(name: str) -> Path:
 
 def far_or_near(name: str) -> Path:
     """As `storage.place`, and where it is local absolute."""
-    where = place(name)
-    return where if is_remote(where) else where.absolute()
+    return place(name).absolute()
 
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]

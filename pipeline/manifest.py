@@ -220,7 +220,8 @@ class Manifest:
 
     def require_accounted(self, sources: pa.Table, fingerprint: str) -> None:
         """RunError when a content has neither clips nor a reason for none."""
-        require_none_lost(self.root, self._unaccounted(sources, fingerprint), "clips")
+        lost = self._unaccounted(sources, fingerprint)["uri"].to_pylist()
+        require_none_lost(self.root, lost, "clips")
 
     def _unaccounted(self, sources: pa.Table, fingerprint: str) -> pa.Table:
         contents, known = by_digest(sources), Parts(self.root, fingerprint).accounted()

@@ -27,13 +27,13 @@ def known_sources(root: Path) -> pa.Table:
     return read_tables([file for file in files if file.exists()], SCHEMA)
 
 
-def require_none_lost(root: Path, lost: pa.Table, what: str) -> None:
-    """RunError unless `lost` is empty: sources for which workers have committed neither."""
-    if len(lost):
+def require_none_lost(root: Path, lost: list[str], what: str) -> None:
+    """RunError unless `lost` is empty: those for which workers have committed neither."""
+    if lost:
         raise RunError(
-            f"{root}: {len(lost)} sources have neither {what} nor a reason for none, "
-            f"{lost['uri'][0]} among them; see to it that this folder is the same one on all "
-            "machines of the cluster, then run it again"
+            f"{root}: {len(lost)} have neither {what} nor a reason for none, {lost[0]} among them; "
+            "see to it that this folder is the same one on all machines of the cluster, then run "
+            "it again"
         )
 
 

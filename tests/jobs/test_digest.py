@@ -29,7 +29,7 @@ def test_what_workers_write_elsewhere_is_no_end_of_digesting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digest, "write_digests", lambda _root, _rows: None)
-    with pytest.raises(RunError, match=r"9 sources have neither a digest .*0\.mp4 among them"):
+    with pytest.raises(RunError, match=r"9 have neither a digest .*0\.mp4 among them"):
         digested(tmp_path / "m", corpus(tmp_path / "raw"), INLINE)
 
 

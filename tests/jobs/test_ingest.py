@@ -215,7 +215,7 @@ def test_what_workers_commit_elsewhere_is_no_end_of_ingest(
     with (far / BALL[0]).open("ab") as file:
         file.write(b"1")
     monkeypatch.setattr(Parts, "write_clips", lambda *_: None)
-    with pytest.raises(RunError, match=rf"1 sources have neither clips .*{far / BALL[0]} among"):
+    with pytest.raises(RunError, match=rf"1 have neither clips .*{far / BALL[0]} among"):
         ingest([far], manifest.root, CONFIG, engine=INLINE)
     assert assembled(manifest) == before
 
