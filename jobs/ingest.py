@@ -1,6 +1,7 @@
 """`avdata ingest`: media to a manifest, one part a content, on Ray Data."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from avdata.pipeline.record import Clip, Quarantined
 from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
 from avdata.pipeline.sources.files import base_name
 from avdata.pipeline.sources.listing import find_sources
+from avdata.pipeline.sources.outage import InARow, outage
 from avdata.progress import progress
 
 
@@ -39,12 +41,14 @@ class MeasureSource:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         parts = Parts(self.root, self.config.fingerprint)
         uri, size, digest = item["uri"], item["size_bytes"], item["digest"]
+        why = None
         try:
             parts.write_clips(digest, self._clips(uri, digest))
         except MediaError as error:
             failed = Quarantined(uri, size, error.stage, error.reason, error.detail, attempts=1)
             parts.write_failure(digest, failed)
-        return {"uri": uri, "size_bytes": size}
+            why = outage(error)
+        return {"uri": uri, "size_bytes": size, "why": why}
 
     def _clips(self, uri: str, digest: str) -> list[Clip]:
         with local_copy(uri, self.config.limits.max_fetch_gib) as path:
@@ -65,15 +69,17 @@ def ingest(
 
     Without a policy the one in force stays, at first the default.
 
-    UsageError while another command writes the manifest; YieldCollapsed when no source gave a clip.
+    UsageError while another command writes the manifest; RunError when many sources in a row cannot
+    be read; YieldCollapsed when no source gave a clip.
     """
-    engine, found = engine or Engine(), find_sources(raw)
+    engine, most = engine or Engine(), config.max_failures_in_a_row
+    found = find_sources(raw, most)
     storage.require_ours(out, ("policy.yaml",), "manifest")
     manifest = Manifest(out)
     with manifest.alone(is_new=True):
         manifest.remove_stale()
         manifest.keep_policy(policy)
-        sources = digest_sources(out, found, config.limits.max_fetch_gib, engine)
+        sources = digest_sources(out, found, config.limits.max_fetch_gib, engine, most)
         _measure(manifest, sources, config, engine)
         manifest.require_accounted(sources, config.fingerprint)
         manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
@@ -94,9 +100,11 @@ def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine
     todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
     answers = stream(engine, lambda: MeasureSource(manifest.root, config), _rows(todo))
     size_bytes = pc.sum(todo["size_bytes"]).as_py()
-    with progress("ingest", len(todo), work=size_bytes) as advance:
+    in_a_row = InARow(config.max_failures_in_a_row)
+    with progress("ingest", len(todo), work=size_bytes) as advance, closing(answers):
         for answer in answers:
             advance(base_name(answer["uri"]), work=answer["size_bytes"])
+            in_a_row.tell(answer["uri"], answer["why"])
 
 
 def _rows(todo: pa.Table) -> Iterator[dict[str, Any]]:

@@ -46,6 +46,8 @@ class IngestConfig:
     """Frames of a clip, 4k+1."""
     fps: int = 16
     max_clips_per_source: int | None = None
+    max_failures_in_a_row: int = 100
+    """Sources that could not be read, one after another: so many stop the job."""
     shots: ShotConfig = field(default_factory=ShotConfig)
     limits: MediaLimits = field(default_factory=MediaLimits)
 
@@ -57,6 +59,10 @@ class IngestConfig:
         if self.max_clips_per_source is not None and self.max_clips_per_source < 1:
             raise ValueError(
                 f"max_clips_per_source must be positive, not {self.max_clips_per_source}"
+            )
+        if self.max_failures_in_a_row < 1:
+            raise ValueError(
+                f"max_failures_in_a_row must be positive, not {self.max_failures_in_a_row}"
             )
 
     @property

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from avdata import storage
-from avdata.errors import MediaError
+from avdata.errors import MediaError, RunError
 from avdata.pipeline.sources.files import blocks, is_remote, reading
 
 PREFIX = "avdata-copies-"
@@ -41,7 +41,7 @@ def local_copy(uri: str, max_gib: float) -> Iterator[Path]:
 
 def fetch(uri: str, path: Path, max_gib: float, key: str) -> str:
     """Copies a source; answers the digest of the bytes it got. `key` is the setting `max_gib`."""
-    with reading("read"), path.open("wb") as file:
+    with _own(path), path.open("wb") as file, reading("read"):
         return storage.digest_blocks(_written(blocks(uri), file, max_gib, key))
 
 
@@ -94,6 +94,18 @@ class LocalCopies:
             path.unlink()
 
 
+@contextmanager
+def _own(path: Path) -> Iterator[None]:
+    """What is wrong with this machine's temporary folder is no fault of a source."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: no copy can be written there ({error.strerror}); make room, or let TMPDIR "
+            f"name another folder, or lower {AT_INGEST} or {AFTERWARDS}"
+        ) from error
+
+
 def _name(uri: str) -> str:
     """Of a copy. The suffix is a hint to FFmpeg; the rest of a key may be too long for a file."""
     return f"source{Path(uri).suffix[:16]}"
@@ -103,5 +115,6 @@ def _written(pieces: Iterator[bytes], file: BinaryIO, max_gib: float, key: str) 
     for piece in pieces:
         if file.tell() + len(piece) > max_gib * 2**30:
             raise too_large(max_gib, key)
-        file.write(piece)
+        with _own(Path(file.name)):
+            file.write(piece)
         yield piece

@@ -6,6 +6,7 @@ hundred bytes each.
 
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from avdata.pipeline.sources.files import (
     version_of,
 )
 from avdata.pipeline.sources.lists import Entry, is_list, read_list
+from avdata.pipeline.sources.outage import InARow
 from avdata.pipeline.sources.table import SourceRow, once
 from avdata.pipeline.sources.walk import Found, inside, matching
 
@@ -36,13 +38,15 @@ THREADS = 32
 """Requests at once for the entries of a list."""
 
 
-def find_sources(raw: Sequence[str | Path]) -> pa.Table:
+def find_sources(raw: Sequence[str | Path], max_failures_in_a_row: int | None = None) -> pa.Table:
     """`SourceRow`s in order of uri, each once: media by suffix in folders and patterns, and every
     file named itself or in a list.
 
-    UsageError for a name that leads nowhere, or when nothing at all is found.
+    UsageError for a name that leads nowhere, or when nothing at all is found; RunError when so many
+    entries of a list, one after another, cannot be looked at.
     """
-    rows = (row for one in raw for row in _meant(str(one).removeprefix("file://")))
+    meant = (row for one in raw for row in _meant(str(one).removeprefix("file://")))
+    rows = _lasting(meant, max_failures_in_a_row)
     tables = []
     while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
         tables.append(to_table(SourceRow, some))
@@ -52,6 +56,13 @@ def find_sources(raw: Sequence[str | Path]) -> pa.Table:
             f"{' '.join(sorted(SUFFIXES))} (a file named itself is taken whatever its suffix)"
         )
     return once(pa.concat_tables(tables))
+
+
+def _lasting(rows: Iterable[SourceRow], most: int | None) -> Iterator[SourceRow]:
+    in_a_row = InARow(most or sys.maxsize)
+    for row in rows:
+        in_a_row.tell(row.uri, row.outage())
+        yield row
 
 
 def _meant(name: str) -> Iterator[SourceRow]:

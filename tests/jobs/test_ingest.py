@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avdata.errors import RunError, UsageError, YieldCollapsed
+from avdata.errors import MediaError, RunError, UsageError, YieldCollapsed
 from avdata.jobs.caption import caption
 from avdata.jobs.encode import EncodeConfig, encode
 from avdata.jobs.engine import Engine
@@ -205,6 +205,22 @@ def test_other_settings_never_meet_old_parts(raw: Path, manifest: Manifest) -> N
     ingest([raw / BALL[0]], manifest.root, other, engine=INLINE)
     (clip,) = manifest.clips()
     assert clip.end_s - clip.start_s == pytest.approx(33 / 16)
+
+
+def test_many_that_cannot_be_read_in_a_row_stop_it_and_are_tried_again(
+    raw: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(uri: str, _gib: float) -> None:
+        raise MediaError("read", "unreadable", f"{uri}: Input/output error")
+
+    few = dataclasses.replace(CONFIG, max_failures_in_a_row=3)
+    with monkeypatch.context() as patched:
+        patched.setattr("avdata.jobs.ingest.local_copy", broken)
+        with pytest.raises(RunError, match=r"last of 3 sources in a row .*Input/output error"):
+            ingest([raw], tmp_path / "m", few, engine=INLINE)
+    after = ingest([raw], tmp_path / "m", few, engine=INLINE)
+    assert [row.reason for row in after.quarantined()] == ["empty_file", "not_media"]
+    assert after.table().equals(manifest.table())
 
 
 def test_what_workers_commit_elsewhere_is_no_end_of_ingest(

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from avdata import storage
-from avdata.errors import MediaError, UsageError
+from avdata.errors import MediaError, RunError, UsageError
 from avdata.pipeline.arrow import from_table, to_table
 from avdata.pipeline.sources.clips import held
-from avdata.pipeline.sources.copies import LocalCopies, local_copy, remove_copies_of_the_dead
+from avdata.pipeline.sources.copies import LocalCopies, fetch, local_copy, remove_copies_of_the_dead
 from avdata.pipeline.sources.listing import find_sources
 from avdata.pipeline.sources.table import SourceRow, by_digest, recall, unread
 
@@ -190,6 +190,28 @@ def test_a_key_may_be_longer_than_a_file_name(monkeypatch: pytest.MonkeyPatch, c
 def kept_copy(uri: str, gib: float) -> Iterator[Path]:
     with held(uri, storage.digest_bytes(b"film"), LocalCopies(gib)) as path:
         yield path
+
+
+def test_a_list_of_what_is_refused_stops_after_so_many() -> None:
+    with unprivileged() as root:
+        touched(root, "a/a.mp4", "a/b.mp4", "a/c.mp4")
+        (root / "l.txt").write_text("gone.mp4\ngone2.mp4\na/a.mp4\na/b.mp4\na/c.mp4\n")
+        (root / "a").chmod(0)
+        try:
+            assert [row.reason for row in found(root / "l.txt")] == ["refused"] * 3 + [
+                "missing"
+            ] * 2
+            assert len(find_sources([root / "l.txt"], 4)) == 5
+            with pytest.raises(RunError, match=r"a/c\.mp4: the last of 3 .*refused"):
+                find_sources([root / "l.txt"], 3)
+        finally:
+            (root / "a").chmod(0o700)
+
+
+def test_a_full_disk_of_ours_is_no_fault_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avdata.pipeline.sources.copies.blocks", lambda _: iter([b"film"]))
+    with pytest.raises(RunError, match=r"/dev/full: .*No space left on device.*TMPDIR"):
+        fetch("s3://b/film.mp4", Path("/dev/full"), 1.0, "limits.max_fetch_gib")
 
 
 def test_a_name_that_is_no_text_is_a_row_with_a_reason(tmp_path: Path) -> None:
