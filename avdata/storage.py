@@ -104,6 +104,10 @@ def committed(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # Which, nobody said.
     finally:
         temporary.unlink(missing_ok=True)
 

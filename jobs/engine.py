@@ -73,7 +73,7 @@ def stream(
                 try:
                     self._worker = self._worker or make()  # Its errors are answers, too.
                     return {"answer": self._worker(row), "error": None}
-                except AvdataError as error:  # Ray would wrap it in its own.
+                except (AvdataError, OSError) as error:  # Ray would wrap it in its own.
                     return {"answer": None, "error": pickle.dumps(error)}
 
         on_gpu = num_gpus() > 0 if on_gpu is None else on_gpu
