@@ -40,7 +40,14 @@ from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
 from avdata.pipeline.dedup import with_duplicates
-from avdata.pipeline.parts import Parts, as_now, write_batches, write_table
+from avdata.pipeline.parts import (
+    Parts,
+    as_now,
+    remove_damaged,
+    undamaged,
+    write_batches,
+    write_table,
+)
 from avdata.pipeline.policy import Policy, decide, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined, Semantics
 from avdata.pipeline.sources.digests import forget_digests, require_none_lost
@@ -49,6 +56,7 @@ from avdata.versions import versions
 
 SETTINGS = b"avdata.ingest"
 """Key of the settings in Parquet metadata."""
+AGAIN = "run `avdata ingest` again"
 WAIT_SECONDS = 10.0
 """For a command that was told to end a moment ago."""
 
@@ -104,9 +112,13 @@ class Manifest:
             yield
 
     def remove_stale(self) -> None:
-        """What runs that were killed long ago have left half written."""
+        """What runs that were killed long ago have left half written, and what is damaged and can
+        be made again.
+        """
         for folder in ("", "digests", "parts", "quarantine"):
             storage.remove_stale(self.root / folder)
+            if folder:
+                remove_damaged(self.root / folder)
 
     def unmeasured(self, sources: pa.Table, fingerprint: str) -> pa.Table:
         """Contents (`by_digest`) that have neither clips nor a lasting reason for none."""
@@ -202,7 +214,8 @@ class Manifest:
         """Every name that gave no clips as an Arrow table."""
         if not self.quarantine_file.exists():
             raise _not_a_manifest(self.root)
-        return pq.read_table(self.quarantine_file)
+        with undamaged(self.quarantine_file, AGAIN):
+            return pq.read_table(self.quarantine_file)
 
     def quarantined(self) -> list[Quarantined]:
         """Every name that gave no clips."""
@@ -212,7 +225,8 @@ class Manifest:
         """`SourceRow`s of the names in force."""
         if not self.sources_file.exists():
             raise _not_a_manifest(self.root)
-        return pq.read_table(self.sources_file)
+        with undamaged(self.sources_file):
+            return pq.read_table(self.sources_file)
 
     def unaccounted(self) -> pa.Table:
         """Contents in force that have neither clips nor a reason for none."""
@@ -244,17 +258,15 @@ class Manifest:
     def _clips_checked(self) -> Iterator[None]:
         if not self.clips_file.exists():
             raise _not_a_manifest(self.root)
-        try:
+        with undamaged(self.clips_file, AGAIN):
             yield
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunError(
-                f"{self.clips_file}: damaged ({error}); run `avdata ingest` again"
-            ) from error
 
     def _ingested(self) -> dict[str, Any]:
         if not self.sources_file.exists():
             raise _not_a_manifest(self.root)
-        ingested: dict[str, Any] = json.loads(pq.read_schema(self.sources_file).metadata[SETTINGS])
+        with undamaged(self.sources_file):
+            metadata = pq.read_schema(self.sources_file).metadata
+        ingested: dict[str, Any] = json.loads(metadata[SETTINGS])
         return ingested
 
     def _captions(self, fingerprint: str) -> pa.Table:
@@ -272,7 +284,8 @@ class Manifest:
     def _rows(self, row: type[object], name: str, made_from: str) -> pa.Table:
         file = self.root / name
         if file.exists():
-            rows = pq.read_table(file)
+            with undamaged(file):
+                rows = pq.read_table(file)
             if rows.schema.metadata.get(SETTINGS) == made_from.encode():
                 return as_now(rows, arrow_schema(row), file)
         return arrow_schema(row).empty_table()  # Or made from something else.
