@@ -45,7 +45,7 @@ def ingest(
     from avdata.jobs.caption import caption as add_captions
     from avdata.jobs.ingest import ingest
     from avdata.pipeline.measure.source import IngestConfig
-    from avdata.pipeline.selection import funnel, quarantine_counts
+    from avdata.pipeline.selection import funnel, quarantine_counts, require_any_kept
 
     resolved = options.load(IngestConfig, config, settings)
     manifest = ingest(raw, out, resolved, policy, Engine(inline, address, workers))
@@ -60,16 +60,19 @@ def ingest(
         result.line("meaning: not measured; `avdata semantics` does, with CLIP and CLAP")
     result.line(f"manifest: {manifest.clips_file}")
     result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
+    require_any_kept(out, counts["clips"], counts["keep"])
 
 
 def select(directory: Manifest, policy: PolicyFile = None, as_json: Json = False) -> None:
     """Keep or drop again from stored measurements; no policy is the default policy."""
     from avdata.jobs.select import select
+    from avdata.pipeline.selection import require_any_kept
 
     counts = select(directory, policy)
     result = Result(as_json)
     _show_funnel(result, counts)
     result.end({"manifest": str(directory), "funnel": counts})
+    require_any_kept(directory, counts["clips"], counts["keep"])
 
 
 def caption(

@@ -20,6 +20,8 @@ from avdata.pipeline.record import Clip
 
 DEFAULT = Path(__file__).with_name("policy.yaml")
 CONDITION = re.compile(r"^\s*(\S+)\s+(<=|>=|==|!=|<|>|contains)\s+(.+?)\s*$")
+TAKEN = ("clips", "keep")
+"""Names of other counts in the funnel."""
 COMPARE = {
     "<": pc.less,
     "<=": pc.less_equal,
@@ -44,6 +46,8 @@ def load_policy(file: Path | None = None) -> Policy:
     policy = configuration.load(Policy, file)
     empty = arrow_schema(Clip).empty_table()
     for rule, text in policy.rules.items():
+        if rule in TAKEN:
+            raise ConfigError(f"{file}: rule {rule}: the name is taken; give it another")
         try:
             holds(text, empty)
         except ConfigError as error:

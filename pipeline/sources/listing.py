@@ -22,6 +22,7 @@ from avdata.pipeline.sources.files import (
     file_system,
     is_remote,
     listing,
+    plain_name,
     printable,
     reading,
     version_of,
@@ -45,7 +46,7 @@ def find_sources(raw: Sequence[str | Path], max_failures_in_a_row: int | None = 
     UsageError for a name that leads nowhere, or when nothing at all is found; RunError when so many
     entries of a list, one after another, cannot be looked at.
     """
-    meant = (row for one in raw for row in _meant(str(one).removeprefix("file://")))
+    meant = (row for one in raw for row in _meant(plain_name(str(one))))
     rows = _lasting(meant, max_failures_in_a_row)
     tables = []
     while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
@@ -66,6 +67,8 @@ def _lasting(rows: Iterable[SourceRow], most: int | None) -> Iterator[SourceRow]
 
 
 def _meant(name: str) -> Iterator[SourceRow]:
+    if not name.strip():
+        raise UsageError("an empty name among the sources; is a variable of the shell unset?")
     files = file_system(name)
     with listing(name):
         if has_magic(name) and not files.exists(name):
@@ -98,14 +101,17 @@ def _media(files: AbstractFileSystem, found: Iterable[Found]) -> Iterator[Source
 
 
 def _listed(name: str) -> Iterator[SourceRow]:
-    entries = read_list(name)
+    entries, empty = read_list(name), True
     with ThreadPoolExecutor(THREADS) as pool:
         while some := list(itertools.islice(entries, ROWS_AT_ONCE)):
             yield from pool.map(_of_entry, some)
+            empty = False
+    if empty:
+        raise UsageError(f"{name}: a list that names nothing")
 
 
 def _of_entry(entry: Entry) -> SourceRow:
-    uri, extra = entry[0].removeprefix("file://"), entry[1]
+    uri, extra = plain_name(entry[0]), entry[1]
     files = file_system(uri)
     try:
         with reading("list"):

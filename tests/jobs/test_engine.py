@@ -47,6 +47,15 @@ def test_every_item_is_answered_and_our_errors_keep_their_kind(engine: Engine) -
             squares(engine, 28)
 
 
+def test_as_many_workers_as_cores_that_this_process_may_use() -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert Engine().num_workers() == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 class Device:
     """Answers once so many workers are there, each of which leaves a file."""
 

@@ -70,3 +70,10 @@ def test_a_rule_that_cannot_be_read_names_file_rule_and_way_out(
         load_policy(file)
     assert hint in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+def test_a_rule_has_no_name_of_another_count(tmp_path: Path) -> None:
+    for name in ("keep", "clips"):
+        (tmp_path / "p.yaml").write_text(f"rules: {{{name}: start_s > 0}}")
+        with pytest.raises(ConfigError, match=f"rule {name}: the name is taken"):
+            load_policy(tmp_path / "p.yaml")

@@ -214,6 +214,34 @@ def test_a_full_disk_of_ours_is_no_fault_of_a_source(monkeypatch: pytest.MonkeyP
         fetch("s3://b/film.mp4", Path("/dev/full"), 1.0, "limits.max_fetch_gib")
 
 
+def test_an_empty_name_is_not_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched(tmp_path, "a.mp4", "l.txt")
+    (tmp_path / "l.txt").write_text("\n\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="an empty name"):
+        found("")
+    with pytest.raises(UsageError, match=r"l\.txt: a list that names nothing"):
+        found("l.txt")
+
+
+def test_file_uris_are_decoded_and_other_names_are_not(tmp_path: Path) -> None:
+    touched(tmp_path, "a b.mp4", "a%20b.mp4")
+    assert names(tmp_path, f"file://{tmp_path}/a%20b.mp4") == ["a b.mp4"]
+    assert names(tmp_path, f"{tmp_path}/a%20b.mp4") == ["a%20b.mp4"]
+    (tmp_path / "l.txt").write_text(f"file://{tmp_path}/a%20b.mp4\n")
+    assert names(tmp_path, tmp_path / "l.txt") == ["a b.mp4"]
+
+
+def test_what_a_list_says_is_json_whatever_its_numbers(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    row = {"uri": "a.mp4", "score": float("inf"), "v": [float("nan"), 1.0], "ok": 2}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "l.parquet")
+    (one,) = found(tmp_path / "l.parquet")
+    assert one.extra == '{"ok": 2, "v": [null, 1.0]}'
+
+
 def test_a_name_that_is_no_text_is_a_row_with_a_reason(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).touch()
     (row,) = found(tmp_path)

@@ -1,4 +1,4 @@
-"""Two commands that write one manifest."""
+"""Commands that write a manifest: one at a time, and how they end."""
 
 import dataclasses
 import shutil
@@ -63,6 +63,16 @@ def test_a_manifest_is_written_by_one_command_at_a_time(
     assert tree(root) == before
     assert len(ingest([raw], root, IngestConfig(num_frames=17), engine=INLINE).clips()) == 4
     assert select(root, None)["clips"] == 4
+
+
+def test_a_policy_that_keeps_nothing_ends_with_3(manifest: Path, tmp_path: Path) -> None:
+    root, raw = Path(shutil.copytree(manifest, tmp_path / "m")), manifest.parent / "raw"
+    none = tmp_path / "none.yaml"
+    none.write_text("rules: {all: start_s >= 0}")
+    assert run("select", root, "--policy", none) == 3
+    frames = ("--set", "num_frames=17")
+    assert run("ingest", raw, "--out", root, "--inline", "--policy", none, *frames) == 3
+    assert run("select", root) == 0
 
 
 def test_a_run_that_was_killed_before_its_first_commit_is_gone_on_with(
