@@ -101,7 +101,8 @@ def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine
     answers = stream(engine, lambda: MeasureSource(manifest.root, config), _rows(todo))
     size_bytes = pc.sum(todo["size_bytes"]).as_py()
     in_a_row = InARow(config.max_failures_in_a_row)
-    with progress("ingest", len(todo), work=size_bytes) as advance, closing(answers):
+    total = pc.count_distinct(sources["digest"]).as_py()
+    with progress("ingest", total, total - len(todo), size_bytes) as advance, closing(answers):
         for answer in answers:
             advance(base_name(answer["uri"]), work=answer["size_bytes"])
             in_a_row.tell(answer["uri"], answer["why"])

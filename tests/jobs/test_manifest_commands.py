@@ -75,6 +75,20 @@ def test_a_policy_that_keeps_nothing_ends_with_3(manifest: Path, tmp_path: Path)
     assert run("select", root) == 0
 
 
+def test_ctrl_c_says_how_to_go_on(
+    manifest: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avdata.jobs.ingest.find_sources", interrupted)
+    assert run("ingest", manifest, "--out", tmp_path / "m", "--inline") == 130
+    assert capsys.readouterr().err == "avdata: stopped; run it again to go on\n"
+
+
 def test_a_run_that_was_killed_before_its_first_commit_is_gone_on_with(
     manifest: Path, tmp_path: Path
 ) -> None:
