@@ -4,7 +4,9 @@ AvdataError
 ├── UsageError          what the user gave cannot be used            exit code 2
 │   └── ConfigError     a configuration key or value                 exit code 2
 ├── RunError            the run failed                               exit code 1
+│   ├── SourceLost      no name of a source has what was measured    exit code 1
 │   ├── SpecMismatch    latents of one encoder, a reader of another  exit code 1
+│   ├── WriteRefused    FFmpeg does not write what it is given       exit code 1
 │   └── CorruptShard    a shard or its index does not hold together  exit code 1
 ├── YieldCollapsed      a non-empty input gave nothing usable        exit code 3
 └── MediaError          one source cannot be used; becomes a quarantine row, never stops a job
@@ -33,8 +35,16 @@ class RunError(AvdataError):
     """The run failed for a reason that the message names."""
 
 
+class SourceLost(RunError):
+    """No name of a source can be read, or none has the bytes that were measured."""
+
+
 class SpecMismatch(RunError):
     """Latents written by one encoder met a reader that expects another."""
+
+
+class WriteRefused(RunError):
+    """FFmpeg refuses to write a media file, or what it wrote is not what it was given."""
 
 
 class CorruptShard(RunError):

@@ -10,6 +10,7 @@ from the usual variables (AWS_ENDPOINT_URL, AWS_PROFILE, ...) or from the machin
 `avdata[s3]`.
 """
 
+import fnmatch
 import importlib.util
 import json
 import os
@@ -25,6 +26,7 @@ import xxhash
 from upath import UPath
 
 from avdata.errors import AvdataError, RunError, UsageError
+from avdata.lock import NAME as LOCK
 
 S3 = "s3://"
 S3_SETTINGS = "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -35,6 +37,7 @@ S3_OPTIONS: dict[str, Any] = {
     "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 8}, "connect_timeout": 10},
 }
 _HINT = f"check {S3_SETTINGS}, then run it again to go on from here"
+TEMPORARY = "*.tmp-*"
 STALE_SECONDS = 86_400.0
 """Runs on other machines may write into the same folder, so age decides, not a process id."""
 
@@ -102,6 +105,10 @@ def committed(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # Which, nobody said.
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -154,13 +161,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_ours(folder: Path, markers: Sequence[str], what: str) -> None:
-    """UsageError when `folder` is a file, or holds things but none of the `markers`."""
+    """UsageError when `folder` is a file, or holds things but none of the `markers`. What a run
+    leaves that is killed before its first commit does not count.
+    """
     with reaching(folder):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: a file; give a folder to write")
         ours = any((folder / marker).exists() for marker in markers)
-        if not ours and folder.is_dir() and any(True for _ in folder.iterdir()):
+        if not ours and folder.is_dir() and any(not _is_passing(one) for one in folder.iterdir()):
             raise UsageError(f"{folder}: holds other files and no {what}; give a new folder")
+
+
+def _is_passing(path: Path) -> bool:
+    return path.name == LOCK or fnmatch.fnmatchcase(path.name, TEMPORARY)
 
 
 def digest_bytes(data: bytes) -> str:
@@ -189,7 +202,7 @@ def digest_blocks(blocks: Iterable[bytes]) -> str:
 
 def remove_stale(folder: Path) -> None:
     """Temporary files directly in `folder` that no live run can be writing any more."""
-    for path in folder.glob("*.tmp-*"):
+    for path in folder.glob(TEMPORARY):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()

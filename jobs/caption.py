@@ -46,10 +46,15 @@ def caption(
     RunError when a captioner fails again and again or many clips cannot be read, YieldCollapsed
     when no clip got captions; what was answered is kept.
     """
-    config, manifest = config or CaptionConfig(), Manifest(root)
+    with Manifest(root).alone():
+        return _caption(root, config or CaptionConfig(), engine or Engine())
+
+
+def _caption(root: Path, config: CaptionConfig, engine: Engine) -> CaptionCounts:
+    manifest = Manifest(root)
     clips = require_captionable(manifest)
     with ExitStack() as held:
-        asking = Asking(root, config, engine or Engine(), held)
+        asking = Asking(root, config, engine, held)
         video, asked_video = _answers(asking, clips, "video", config.video)
         audio, asked_audio = _answers(asking, clips, "audio", config.audio)
         joint, asked_joint = _joint(asking, clips)

@@ -45,7 +45,7 @@ def ingest(
     from avdata.jobs.caption import caption as add_captions
     from avdata.jobs.ingest import ingest
     from avdata.pipeline.measure.source import IngestConfig
-    from avdata.pipeline.selection import funnel, quarantine_counts
+    from avdata.pipeline.selection import funnel, quarantine_counts, require_any_kept
 
     resolved = options.load(IngestConfig, config, settings)
     manifest = ingest(raw, out, resolved, policy, Engine(inline, address, workers))
@@ -60,16 +60,19 @@ def ingest(
         result.line("meaning: not measured; `avdata semantics` does, with CLIP and CLAP")
     result.line(f"manifest: {manifest.clips_file}")
     result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
+    require_any_kept(out, counts["clips"], counts["keep"])
 
 
 def select(directory: Manifest, policy: PolicyFile = None, as_json: Json = False) -> None:
     """Keep or drop again from stored measurements; no policy is the default policy."""
     from avdata.jobs.select import select
+    from avdata.pipeline.selection import require_any_kept
 
     counts = select(directory, policy)
     result = Result(as_json)
     _show_funnel(result, counts)
     result.end({"manifest": str(directory), "funnel": counts})
+    require_any_kept(directory, counts["clips"], counts["keep"])
 
 
 def caption(
@@ -149,11 +152,14 @@ def clips(
     from avdata.jobs.clips import ClipsConfig, write_clips
 
     resolved = options.load(ClipsConfig, config, settings)
-    rows = write_clips(directory, out, resolved, Engine(inline, address, workers))
+    done = write_clips(directory, out, resolved, Engine(inline, address, workers))
+    rows, failed = done.rows, len(done.failed)
     result = Result(as_json)
     result.line(f"clips: {len(rows)}, {sum(row.size_bytes for row in rows) / 1e6:.1f} MB")
+    if failed:
+        result.line(f"without a file: {failed} clips; {out / 'failed.csv'} says why")
     result.line(f"index: {out / 'clips.parquet'}")
-    result.end({"clips": len(rows), "index": str(out / "clips.parquet")})
+    result.end({"clips": len(rows), "failed": failed, "index": str(out / "clips.parquet")})
 
 
 def encode(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from avdata import storage
 from avdata.errors import MediaError
 from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.sources.copies import too_large
-from avdata.pipeline.sources.digests import known_sources, write_digests
+from avdata.pipeline.sources.digests import known_sources, require_none_lost, write_digests
 from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
+from avdata.pipeline.sources.outage import InARow
 from avdata.pipeline.sources.table import SourceRow, recall, unread
 from avdata.progress import progress
 
@@ -33,8 +35,9 @@ class DigestSources:
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         rows = [SourceRow(**row) for row in item["sources"]]
-        write_digests(self.root, [self._digested(row) for row in rows])
-        return {"count": len(rows), "last": rows[-1].uri}
+        rows = [self._digested(row) for row in rows]
+        write_digests(self.root, rows)
+        return {"uris": [row.uri for row in rows], "why": [row.outage() for row in rows]}
 
     def _digested(self, row: SourceRow) -> SourceRow:
         try:
@@ -47,18 +50,30 @@ class DigestSources:
         return SourceRow(row.uri, row.size_bytes, row.version, row.extra, digest)
 
 
-def digest_sources(root: Path, found: pa.Table, max_gib: float, engine: Engine) -> pa.Table:
-    """`found` with a digest or a reason in every row; unchanged files are not read again."""
+def digest_sources(
+    root: Path, found: pa.Table, max_gib: float, engine: Engine, max_failures_in_a_row: int
+) -> pa.Table:
+    """`found` with a digest or a reason in every row; unchanged files are not read again.
+
+    RunError when so many, one after another, cannot be read.
+    """
     todo = unread(recall(found, known_sources(root)))
     if len(todo) == 0:
         return recall(found, known_sources(root))
     if (pc.sum(todo["size_bytes"]).as_py() or 0) < INLINE_BYTES:
         engine = Engine(inline=True)
     answers = stream(engine, lambda: DigestSources(root, max_gib), _batches(todo, engine))
-    with progress("digest", len(found), len(found) - len(todo)) as advance:
+    in_a_row = InARow(max_failures_in_a_row)
+    with progress("digest", len(found), len(found) - len(todo)) as advance, closing(answers):
         for answer in answers:
-            advance(base_name(answer["last"]), answer["count"])
-    return recall(found, known_sources(root))
+            advance(base_name(answer["uris"][-1]), len(answer["uris"]))
+            for uri, why in zip(answer["uris"], answer["why"], strict=True):
+                in_a_row.tell(uri, why)
+    sources = recall(found, known_sources(root))
+    unknown = unread(sources)
+    lost = unknown.filter(pc.is_null(unknown["stage"]))["uri"].to_pylist()
+    require_none_lost(root, lost, "a digest")
+    return sources
 
 
 def _batches(todo: pa.Table, engine: Engine) -> Iterator[dict[str, Any]]:

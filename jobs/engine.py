@@ -30,11 +30,13 @@ class Engine:
     address: str | None = None
     """A Ray cluster to join; None starts a Ray of our own on this machine."""
     workers: int | None = None
-    """Items at once; None is one a core of this machine, or one a GPU of the cluster."""
+    """Items at once; None is one a core that this process may use, or of the cluster one a core
+    or a GPU.
+    """
 
     def num_workers(self) -> int:
         """Items at once."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or len(os.sched_getaffinity(0))
 
 
 class Worker(Protocol):
@@ -73,11 +75,11 @@ def stream(
                 try:
                     self._worker = self._worker or make()  # Its errors are answers, too.
                     return {"answer": self._worker(row), "error": None}
-                except AvdataError as error:  # Ray would wrap it in its own.
+                except (AvdataError, OSError) as error:  # Ray would wrap it in its own.
                     return {"answer": None, "error": pickle.dumps(error)}
 
         on_gpu = num_gpus() > 0 if on_gpu is None else on_gpu
-        workers = _on_gpus(engine) if on_gpu else engine.num_workers()
+        workers = _on_gpus(engine) if on_gpu else _on_cores(engine)
         takes: Any = {"num_cpus": int(not (on_gpu or leaves_cores)), "num_gpus": int(on_gpu)}
         items, size = iter(items), max(WINDOW, WINDOW_PER_WORKER * workers)
         while window := list(itertools.islice(items, size)):
@@ -96,6 +98,15 @@ def num_gpus() -> int:
     import ray
 
     return int(cast(Any, ray).cluster_resources().get("GPU", 0))
+
+
+def _on_cores(engine: Engine) -> int:
+    """Items at once; a cluster has other cores than this machine."""
+    if engine.address is None or engine.workers is not None:
+        return engine.num_workers()
+    import ray
+
+    return max(1, int(cast(Any, ray).cluster_resources().get("CPU", 0)))
 
 
 def _on_gpus(engine: Engine) -> int:

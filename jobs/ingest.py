@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from avdata.pipeline.record import Clip, Quarantined
 from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
 from avdata.pipeline.sources.files import base_name
 from avdata.pipeline.sources.listing import find_sources
+from avdata.pipeline.sources.outage import InARow, outage
 from avdata.progress import progress
 
 
@@ -47,6 +49,7 @@ class MeasureSource:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         parts = Parts(self.root, self.fingerprint)
         uri, size, digest = item["uri"], item["size_bytes"], item["digest"]
+        why = None
         try:
             parts.write_clips(digest, self._clips(uri, digest))
         except MediaError as error:
@@ -60,7 +63,8 @@ class MeasureSource:
                 memory_gib=self.config.limits.memory_gib,
             )
             parts.write_failure(digest, failed)
-        return {"uri": uri, "size_bytes": size}
+            why = outage(error)
+        return {"uri": uri, "size_bytes": size, "why": why}
 
     def _clips(self, uri: str, digest: str) -> list[Clip]:
         with local_copy(uri, self.config.limits.max_fetch_gib) as path:
@@ -81,18 +85,22 @@ def ingest(
 
     Without a policy the one in force stays, at first the default.
 
-    YieldCollapsed when no source gave a clip.
+    UsageError while another command writes the manifest; RunError when many sources in a row cannot
+    be read; YieldCollapsed when no source gave a clip.
     """
     engine, config = engine or Engine(), config.decided()
     config.require_models()
-    found = find_sources(raw)
+    most = config.max_failures_in_a_row
+    found = find_sources(raw, most)
     storage.require_ours(out, ("policy.yaml",), "manifest")
     manifest = Manifest(out)
-    manifest.remove_stale()
-    manifest.keep_policy(policy)
-    sources = digest_sources(out, found, config.limits.max_fetch_gib, engine)
-    _measure(manifest, sources, config, engine)
-    manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
+    with manifest.alone(is_new=True):
+        manifest.remove_stale()
+        manifest.keep_policy(policy)
+        sources = digest_sources(out, found, config.limits.max_fetch_gib, engine, most)
+        _measure(manifest, sources, config, engine)
+        manifest.require_accounted(sources, config.fingerprint)
+        manifest.assemble(sources, configuration.to_plain(config), config.fingerprint)
     if len(manifest.table()) == 0:
         first = manifest.quarantine().slice(0, 1).to_pylist()[0]
         raise YieldCollapsed(
@@ -112,9 +120,12 @@ def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine
         engine, partial(MeasureSource, manifest.root, config, config.fingerprint), _rows(todo)
     )
     size_bytes = pc.sum(todo["size_bytes"]).as_py()
-    with progress("ingest", len(todo), work=size_bytes) as advance:
+    in_a_row = InARow(config.max_failures_in_a_row)
+    total = pc.count_distinct(sources["digest"]).as_py()
+    with progress("ingest", total, total - len(todo), size_bytes) as advance, closing(answers):
         for answer in answers:
             advance(base_name(answer["uri"]), work=answer["size_bytes"])
+            in_a_row.tell(answer["uri"], answer["why"])
 
 
 def _rows(todo: pa.Table) -> Iterator[dict[str, Any]]:

@@ -13,13 +13,20 @@ Schema = TypeVar("Schema")
 
 
 def local(name: str) -> Path:
-    """A path of this machine; UsageError for a URL, by whose name a folder would be made."""
+    """A path of this machine, absolute, as workers have other working directories; UsageError for a
+    URL, by whose name a folder would be made.
+    """
     if "://" in name:
         raise UsageError(
             f"{name}: only shards and raw media may lie there; give a folder on this machine or, "
             "for a cluster, on a mount that all its machines share"
         )
-    return Path(name)
+    return Path(name).absolute()
+
+
+def far_or_near(name: str) -> Path:
+    """As `storage.place`, and where it is local absolute."""
+    return place(name).absolute()
 
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
@@ -33,10 +40,12 @@ Out = Annotated[
 ]
 ShardsOut = Annotated[
     Path,
-    typer.Option("--out", parser=place, help="Folder or s3:// prefix; running again goes on."),
+    typer.Option(
+        "--out", parser=far_or_near, help="Folder or s3:// prefix; running again goes on."
+    ),
 ]
 Shards = Annotated[
-    Path, typer.Argument(parser=place, help="What `avdata encode` made; local or s3://.")
+    Path, typer.Argument(parser=far_or_near, help="What `avdata encode` made; local or s3://.")
 ]
 Manifest = Annotated[Path, typer.Argument(parser=local, help="Folder that `avdata ingest` made.")]
 Preset = Annotated[str, typer.Option(help="Model: demo, small or wan5b-tangoflux.")]

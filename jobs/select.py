@@ -9,7 +9,8 @@ from avdata.pipeline.selection import funnel
 def select(root: Path, policy: Path | None) -> dict[str, int]:
     """Applies a policy to a manifest; None is the default policy. Answers the funnel."""
     manifest = Manifest(root)
-    manifest.table([])  # A folder that is no manifest must not get a policy.
-    manifest.set_policy(policy)
-    manifest.decide_again()
+    with manifest.alone():
+        manifest.table([])  # What cannot be decided again must not get a policy.
+        manifest.set_policy(policy)
+        manifest.decide_again()
     return funnel(manifest.table(["status", "reasons"]))

@@ -51,7 +51,12 @@ def semantics(root: Path, config: SemanticsConfig, engine: Engine | None = None)
     both have columns; RunError when captions do not
     belong to their clips or many clips cannot be decoded; YieldCollapsed without any embedding.
     """
-    manifest, engine = Manifest(root), engine or Engine()
+    with Manifest(root).alone():
+        return _semantics(root, config, engine or Engine())
+
+
+def _semantics(root: Path, config: SemanticsConfig, engine: Engine) -> SemanticsCounts:
+    manifest = Manifest(root)
     clips, fingerprint = require_meaningful(manifest), ingested(manifest).fingerprint
     stores = {
         medium: store

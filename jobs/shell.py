@@ -1,12 +1,15 @@
 """Between the command line and the library: results, errors, exit codes."""
 
 import json
+import signal
 import sys
 from typing import Any
 
 import typer
 
 from avdata.errors import AvdataError
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Result:
@@ -39,4 +42,8 @@ def run_app(app: typer.Typer, arguments: list[str]) -> int:
             raise
         sys.stderr.write(f"avdata: {error}\n")
         return error.exit_code if isinstance(error, AvdataError) else 1
+    except SystemExit as leaving:  # So does typer at Ctrl-C, without a word.
+        if leaving.code == INTERRUPTED:
+            sys.stderr.write("avdata: stopped; run it again to go on\n")
+        raise
     return 0

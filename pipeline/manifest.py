@@ -11,6 +11,7 @@
     DIR/policy.yaml               the policy in force
     DIR/clips.parquet             THE manifest: every clip with its captions, status and reasons
     DIR/quarantine.parquet        every name that gave none
+    DIR/lock                      who writes the folder: one command at a time
 
 KEY is the digest of a source's bytes and the fingerprint of the settings, so the same bytes are
 measured once whatever they are called. Names come in when the last two files are assembled; these
@@ -35,21 +36,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avdata import storage
+from avdata import lock, storage
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, leaves, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
 from avdata.pipeline.decide import choose, decide, in_a_group, needed
 from avdata.pipeline.dedup import with_duplicates
-from avdata.pipeline.parts import Parts, as_now, write_batches, write_table
+from avdata.pipeline.parts import (
+    Parts,
+    as_now,
+    remove_damaged,
+    undamaged,
+    write_batches,
+    write_table,
+)
 from avdata.pipeline.policy import Policy, load_policy
 from avdata.pipeline.record import Captions, Clip, Quarantined, Semantics
-from avdata.pipeline.sources.digests import forget_digests
+from avdata.pipeline.sources.digests import forget_digests, require_none_lost
 from avdata.pipeline.sources.table import SCHEMA, by_digest
 from avdata.versions import versions
 
 SETTINGS = b"avdata.ingest"
 """Key of the settings in Parquet metadata."""
+AGAIN = "run `avdata ingest` again"
+WAIT_SECONDS = 10.0
+"""For a command that was told to end a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +101,26 @@ class Manifest:
         """The names in force."""
         return self.root / "sources.parquet"
 
+    @contextmanager
+    def alone(self, is_new: bool = False) -> Iterator[None]:
+        """Inside the block no other command writes the folder; UsageError where one does, or where
+        there is no manifest and `is_new` does not allow for that.
+        """
+        if not (is_new or self.clips_file.exists()):
+            raise _not_a_manifest(self.root)
+        if is_new:
+            self.root.mkdir(parents=True, exist_ok=True)
+        with lock.alone(self.root, "writes", "run this again when that has ended", WAIT_SECONDS):
+            yield
+
     def remove_stale(self) -> None:
-        """What runs that were killed long ago have left half written."""
+        """What runs that were killed long ago have left half written, and what is damaged and can
+        be made again.
+        """
         for folder in ("", "digests", "parts", "quarantine"):
             storage.remove_stale(self.root / folder)
+            if folder:
+                remove_damaged(self.root / folder)
 
     def unmeasured(self, sources: pa.Table, fingerprint: str, memory_gib: float) -> pa.Table:
         """Contents (`by_digest`) that have neither clips nor a reason for none that lasts with so
@@ -202,7 +229,8 @@ class Manifest:
         """Every name that gave no clips as an Arrow table."""
         if not self.quarantine_file.exists():
             raise _not_a_manifest(self.root)
-        return pq.read_table(self.quarantine_file)
+        with undamaged(self.quarantine_file, AGAIN):
+            return pq.read_table(self.quarantine_file)
 
     def quarantined(self) -> list[Quarantined]:
         """Every name that gave no clips."""
@@ -212,12 +240,20 @@ class Manifest:
         """`SourceRow`s of the names in force."""
         if not self.sources_file.exists():
             raise _not_a_manifest(self.root)
-        return pq.read_table(self.sources_file)
+        with undamaged(self.sources_file):
+            return pq.read_table(self.sources_file)
 
     def unaccounted(self) -> pa.Table:
         """Contents in force that have neither clips nor a reason for none."""
-        contents = by_digest(self.sources())
-        known = Parts(self.root, self._ingested()["fingerprint"]).accounted()
+        return self._unaccounted(self.sources(), self._ingested()["fingerprint"])
+
+    def require_accounted(self, sources: pa.Table, fingerprint: str) -> None:
+        """RunError when a content has neither clips nor a reason for none."""
+        lost = self._unaccounted(sources, fingerprint)["uri"].to_pylist()
+        require_none_lost(self.root, lost, "clips")
+
+    def _unaccounted(self, sources: pa.Table, fingerprint: str) -> pa.Table:
+        contents, known = by_digest(sources), Parts(self.root, fingerprint).accounted()
         return contents.filter(pc.invert(pc.is_in(contents["digest"], value_set=known)))
 
     def settings(self) -> dict[str, Any]:
@@ -239,17 +275,15 @@ class Manifest:
     def _clips_checked(self) -> Iterator[None]:
         if not self.clips_file.exists():
             raise _not_a_manifest(self.root)
-        try:
+        with undamaged(self.clips_file, AGAIN):
             yield
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunError(
-                f"{self.clips_file}: damaged ({error}); run `avdata ingest` again"
-            ) from error
 
     def _ingested(self) -> dict[str, Any]:
         if not self.sources_file.exists():
             raise _not_a_manifest(self.root)
-        ingested: dict[str, Any] = json.loads(pq.read_schema(self.sources_file).metadata[SETTINGS])
+        with undamaged(self.sources_file):
+            metadata = pq.read_schema(self.sources_file).metadata
+        ingested: dict[str, Any] = json.loads(metadata[SETTINGS])
         return ingested
 
     def _captions(self, fingerprint: str) -> pa.Table:
@@ -267,7 +301,8 @@ class Manifest:
     def _rows(self, row: type[object], name: str, made_from: str) -> pa.Table:
         file = self.root / name
         if file.exists():
-            rows = pq.read_table(file)
+            with undamaged(file):
+                rows = pq.read_table(file)
             if rows.schema.metadata.get(SETTINGS) == made_from.encode():
                 return as_now(rows, arrow_schema(row), file)
         return arrow_schema(row).empty_table()  # Or made from something else.

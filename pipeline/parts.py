@@ -7,7 +7,10 @@ KEY is the digest of a source's bytes and the fingerprint of the settings: resul
 settings, code or bytes never meet.
 """
 
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +28,9 @@ TRANSIENT_STAGES = ("deadline", "memory", "read")
 STARVED = ("decoder_crashed", "no_frame_decoded")
 """Reasons that may be want of memory: tried again once more of it is allowed."""
 FILES_AT_ONCE = 512
+MAKE_AGAIN = "delete it and run the command that made it again"
+MAGIC = b"PAR1"
+"""First and last bytes of a Parquet file."""
 ROWS_TOGETHER = 65_536
 """A row group: what is in memory at once where a table is read piece by piece."""
 CLIPS = arrow_schema(Clip)
@@ -46,8 +52,8 @@ class Parts:
     def write_failure(self, digest: str, failed: Quarantined) -> None:
         """Commits that one content gave no clips; counts the attempts."""
         file, before = self._file("quarantine", digest), 0
-        if file.exists():
-            before = from_table(Quarantined, pq.read_table(file))[0].attempts
+        if file.exists() and _is_whole(file):
+            before = from_table(Quarantined, _read(file, arrow_schema(Quarantined)))[0].attempts
         write_table(to_table(Quarantined, [replace(failed, attempts=before + 1)]), file)
 
     def measured(self) -> pa.Array:
@@ -97,8 +103,39 @@ def read_tables(files: list[Path], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+@contextmanager
+def undamaged(file: Path, way_out: str = MAKE_AGAIN) -> Iterator[None]:
+    """Inside the block the file is read; RunError names it when it is damaged."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # Of the disk, not of what is in the file.
+        said = " ".join(str(error).split())
+        raise RunError(f"{file}: damaged ({said}); {way_out}") from error
+
+
+def remove_damaged(folder: Path) -> None:
+    """Files of a folder that an ingest makes again where they are not there. Only the ends are
+    looked at: what a full disk or a power cut leaves is short, or has zeros there.
+    """
+    for file in sorted(folder.glob("*.parquet")):
+        if not _is_whole(file):
+            sys.stderr.write(f"avdata: {file}: damaged; what was in it is made again\n")
+            file.unlink()
+
+
+def _is_whole(file: Path) -> bool:
+    with file.open("rb") as opened:
+        begin = opened.read(len(MAGIC))
+        opened.seek(-min(len(MAGIC), file.stat().st_size), os.SEEK_END)
+        return begin == opened.read() == MAGIC
+
+
 def _read(file: Path, schema: pa.Schema) -> pa.Table:
-    return as_now(pq.ParquetFile(file).read(), schema, file)
+    with undamaged(file):
+        table = pq.ParquetFile(file).read()
+    return as_now(table, schema, file)
 
 
 def as_now(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
@@ -118,8 +155,7 @@ def as_now(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
     except pa.ArrowException as error:
         said = str(error)
     raise RunError(
-        f"{file}: written by another version of avdata, which differs ({said}); delete it and run "
-        "the command that made it again"
+        f"{file}: written by another version of avdata, which differs ({said}); {MAKE_AGAIN}"
     )
 
 

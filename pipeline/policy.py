@@ -11,6 +11,8 @@ from avdata.errors import ConfigError
 from avdata.pipeline.conditions import conditions
 
 DEFAULT = Path(__file__).with_name("policy.yaml")
+TAKEN = ("clips", "keep")
+"""Names of other counts in the funnel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ def load_policy(file: Path | None = None) -> Policy:
     for rule, text in policy.rules.items():
         if not rule.strip():
             raise ConfigError(f"{file}: a rule without a name, which is the reason that it gives")
+        if rule in TAKEN:
+            raise ConfigError(f"{file}: rule {rule}: the name is taken; give it another")
         try:
             conditions(text)
         except ConfigError as error:

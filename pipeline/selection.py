@@ -1,5 +1,7 @@
 """What a policy has left of a manifest: the kept clips, and how many fell to which rule."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,12 +16,17 @@ from avdata.pipeline.record import Clip
 def require_kept(manifest: Manifest) -> list[Clip]:
     """The kept clips; YieldCollapsed when the policy has dropped them all."""
     kept = manifest.clips("keep")
+    require_any_kept(manifest.root, len(manifest.table(["status"])), len(kept))
+    return kept
+
+
+def require_any_kept(root: Path, clips: int, kept: int) -> None:
+    """YieldCollapsed when the policy has dropped all of these clips."""
     if not kept:
         raise YieldCollapsed(
-            f"{manifest.root}: none of {len(manifest.table())} clips is kept; "
+            f"{root}: none of {clips} clips is kept; "
             "see `avdata report` for the reasons, or `avdata select` with another policy"
         )
-    return kept
 
 
 def require_captionable(manifest: Manifest) -> list[Clip]:

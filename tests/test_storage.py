@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,25 @@ def test_an_exception_leaves_what_was_there_before(tmp_path: Path) -> None:
         write_half()
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_text() == "old"
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.parquet'"):
+        fill(file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fill(file: Path) -> None:
+    with storage.committed(file), open_full() as full:
+        os.write(full, b"x")
+
+
+@contextmanager
+def open_full() -> Iterator[int]:
+    full = os.open("/dev/full", os.O_WRONLY)
+    yield full
+    os.close(full)
 
 
 def test_a_block_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class IngestConfig:
     """Frames of a clip, 4k+1."""
     fps: int = 16
     max_clips_per_source: int | None = None
+    max_failures_in_a_row: int = 100
+    """Sources that could not be read, one after another: so many stop the job."""
     shots: ShotConfig = field(default_factory=ShotConfig)
     speech: str = "auto"
     """auto: measured where the machine of the command has silero-vad; `ingest` puts the digest of
@@ -73,6 +75,10 @@ class IngestConfig:
         if self.max_clips_per_source is not None and self.max_clips_per_source < 1:
             raise ValueError(
                 f"max_clips_per_source must be positive, not {self.max_clips_per_source}"
+            )
+        if self.max_failures_in_a_row < 1:
+            raise ValueError(
+                f"max_failures_in_a_row must be positive, not {self.max_failures_in_a_row}"
             )
 
         if self.speech not in ("auto", "none") and not re.fullmatch("[0-9a-f]{32}", self.speech):

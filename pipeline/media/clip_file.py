@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from avdata import storage
 from avdata.encoders.spec import ClipShape
-from avdata.errors import RunError
+from avdata.errors import WriteRefused
 from avdata.pipeline.media.clip import ClipMedia
 from avdata.pipeline.media.decode import decoded
 from avdata.pipeline.media.geometry import analysis_size
@@ -48,13 +48,13 @@ def own_shape(shown: tuple[int, int], clip: ClipShape, longer_side: int | None) 
 
 
 def write_clip(path: Path, media: ClipMedia, shape: ClipShape, codec: SoundCodec) -> Decoded:
-    """Commits the file; RunError when what it holds is not what was given."""
+    """Commits the file; WriteRefused when what it holds is not what was given."""
     with storage.committed(path) as temporary:
         write_mp4(temporary, media.frames, shape.fps, media.samples, shape.sample_rate, codec)
         found = _decoded(temporary, media.samples, shape)
         wrong = _wrong(found, shape, codec)
         if wrong:
-            raise RunError(f"{path}: decodes to {', '.join(wrong)}; please report this")
+            raise WriteRefused(f"{path}: decodes to {', '.join(wrong)}; please report this")
     return found
 
 
@@ -88,7 +88,7 @@ def _decoded(path: Path, samples: Float32[ndarray, "2 m"], shape: ClipShape) -> 
                 end = times[-1] + float(frame.duration * (frame.time_base or 0))
     expected = np.arange(len(times)) / shape.fps
     if refused[0] or not times or np.abs(np.array(times) - expected).max() > MAX_LAG_MS / 1000:
-        raise RunError(f"{path}: its frames are not at the times they were written for")
+        raise WriteRefused(f"{path}: its frames are not at the times they were written for")
     heard = track.finish(0.0)
     return Decoded(len(times), heard.shape[1], end, _lag_ms(samples, heard, shape.sample_rate))
 

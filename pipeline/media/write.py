@@ -17,10 +17,12 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from avdata import storage
-from avdata.errors import RunError
+from avdata.errors import WriteRefused
 
 SoundCodec = Literal["aac", "flac"]
 """FLAC holds exactly the samples given; AAC plays everywhere and is padded to whole packets."""
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+"""Hz; FFmpeg takes the nearest for any other."""
 
 
 def require_rate(codec: SoundCodec, sample_rate: int) -> None:
@@ -41,7 +43,7 @@ def write_mp4(
 ) -> None:
     """H.264 and sound, the same bytes for the same input; h and w even, samples in -1..1.
 
-    RunError with FFmpeg's own words when it refuses.
+    WriteRefused with FFmpeg's own words when it does.
     """
     height, width = frames.shape[1:3]
     with tempfile.TemporaryDirectory() as folder, storage.committed(path) as temporary:
@@ -54,7 +56,7 @@ def write_mp4(
         command = ffmpeg.output(
             picture,
             heard,
-            str(temporary),
+            str(temporary.absolute()),  # Else `-c.mp4` is an option, and `c:1.mp4` a protocol.
             format="mp4",
             vcodec="libx264",
             pix_fmt="yuv420p",
@@ -75,4 +77,4 @@ def write_mp4(
         done = subprocess.run(arguments, input=raw, capture_output=True, check=False)
         if done.returncode != 0:
             words = done.stderr.decode(errors="replace").strip().replace("\n", " | ")
-            raise RunError(f"{path}: FFmpeg could not write it: {words[-300:]}")
+            raise WriteRefused(f"{path}: FFmpeg could not write it: {words[-300:]}")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from avdata import storage
-from avdata.errors import MediaError
-from avdata.pipeline.sources.files import base_name, blocks, is_remote, reading
+from avdata.errors import MediaError, RunError
+from avdata.pipeline.sources.files import blocks, is_remote, reading
 
 PREFIX = "avdata-copies-"
 AT_INGEST, AFTERWARDS = "limits.max_fetch_gib", "max_copies_gib"
@@ -34,14 +34,14 @@ def local_copy(uri: str, max_gib: float) -> Iterator[Path]:
         yield Path(uri)
         return
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
-        path = Path(folder) / base_name(uri)  # The suffix is a hint to FFmpeg.
+        path = Path(folder) / _name(uri)
         fetch(uri, path, max_gib, AT_INGEST)
         yield path
 
 
 def fetch(uri: str, path: Path, max_gib: float, key: str) -> str:
     """Copies a source; answers the digest of the bytes it got. `key` is the setting `max_gib`."""
-    with reading("read"), path.open("wb") as file:
+    with _own(path), path.open("wb") as file, reading("read"):
         return storage.digest_blocks(_written(blocks(uri), file, max_gib, key))
 
 
@@ -76,7 +76,7 @@ class LocalCopies:
         if not is_remote(uri):
             return Path(uri)
         if uri not in self._kept:
-            path = self._folder / storage.digest_json(uri) / base_name(uri)
+            path = self._folder / storage.digest_json(uri) / _name(uri)
             path.parent.mkdir(exist_ok=True)
             self._kept[uri] = (path, fetch(uri, path, self._max_gib, AFTERWARDS))
             self._shrink()
@@ -94,9 +94,27 @@ class LocalCopies:
             path.unlink()
 
 
+@contextmanager
+def _own(path: Path) -> Iterator[None]:
+    """What is wrong with this machine's temporary folder is no fault of a source."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: no copy can be written there ({error.strerror}); make room, or let TMPDIR "
+            f"name another folder, or lower {AT_INGEST} or {AFTERWARDS}"
+        ) from error
+
+
+def _name(uri: str) -> str:
+    """Of a copy. The suffix is a hint to FFmpeg; the rest of a key may be too long for a file."""
+    return f"source{Path(uri).suffix[:16]}"
+
+
 def _written(pieces: Iterator[bytes], file: BinaryIO, max_gib: float, key: str) -> Iterator[bytes]:
     for piece in pieces:
         if file.tell() + len(piece) > max_gib * 2**30:
             raise too_large(max_gib, key)
-        file.write(piece)
+        with _own(Path(file.name)):
+            file.write(piece)
         yield piece

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 import fsspec
@@ -20,6 +21,7 @@ from avdata.storage import S3, S3_SETTINGS
 UNREACHABLE = (BotoCoreError, aiohttp.ClientError)
 """What s3fs raises where no S3 answers; all else that it raises is an OSError."""
 BLOCK = 8 << 20
+FILE = "file://"
 
 
 def is_remote(uri: str) -> bool:
@@ -45,6 +47,11 @@ def exists(uri: str) -> bool:
 def version_of(info: dict[str, Any]) -> str:
     """What changes when a file's bytes do: its ETag, or its time of change."""
     return str(info.get("ETag") or info["mtime"]).strip('"')
+
+
+def plain_name(uri: str) -> str:
+    """A path for a `file://` URI; any other name as it is."""
+    return unquote(uri.removeprefix(FILE)) if uri.startswith(FILE) else uri
 
 
 def printable(path: str) -> str:

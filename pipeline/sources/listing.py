@@ -5,7 +5,9 @@ hundred bytes each.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,15 @@ from avdata.pipeline.sources.files import (
     file_system,
     is_remote,
     listing,
+    plain_name,
     printable,
     reading,
     version_of,
 )
 from avdata.pipeline.sources.lists import Entry, is_list, read_list
+from avdata.pipeline.sources.outage import InARow
 from avdata.pipeline.sources.table import SourceRow, once
+from avdata.pipeline.sources.walk import Found, inside, matching
 
 KINDS = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 SUFFIXES = frozenset("." + kind for kind in KINDS.split())
@@ -34,13 +39,15 @@ THREADS = 32
 """Requests at once for the entries of a list."""
 
 
-def find_sources(raw: Sequence[str | Path]) -> pa.Table:
+def find_sources(raw: Sequence[str | Path], max_failures_in_a_row: int | None = None) -> pa.Table:
     """`SourceRow`s in order of uri, each once: media by suffix in folders and patterns, and every
     file named itself or in a list.
 
-    UsageError for a name that leads nowhere, or when nothing at all is found.
+    UsageError for a name that leads nowhere, or when nothing at all is found; RunError when so many
+    entries of a list, one after another, cannot be looked at.
     """
-    rows = (row for one in raw for row in _meant(str(one).removeprefix("file://")))
+    meant = (row for one in raw for row in _meant(plain_name(str(one))))
+    rows = _lasting(meant, max_failures_in_a_row)
     tables = []
     while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
         tables.append(to_table(SourceRow, some))
@@ -52,15 +59,24 @@ def find_sources(raw: Sequence[str | Path]) -> pa.Table:
     return once(pa.concat_tables(tables))
 
 
+def _lasting(rows: Iterable[SourceRow], most: int | None) -> Iterator[SourceRow]:
+    in_a_row = InARow(most or sys.maxsize)
+    for row in rows:
+        in_a_row.tell(row.uri, row.outage())
+        yield row
+
+
 def _meant(name: str) -> Iterator[SourceRow]:
+    if not name.strip():
+        raise UsageError("an empty name among the sources; is a variable of the shell unset?")
     files = file_system(name)
     with listing(name):
         if has_magic(name) and not files.exists(name):
             yield from _matching(files, name)
             return
-        info = files.info(name if is_remote(name) else str(Path(name).resolve()))
+        info = files.info(name if is_remote(name) else os.path.realpath(name))
         if info["type"] == "directory":
-            yield from _inside(files, info["name"])
+            yield from _media(files, inside(files, info["name"]))
         elif is_list(name):
             yield from _listed(name)
         elif info["type"] == "file":
@@ -70,48 +86,38 @@ def _meant(name: str) -> Iterator[SourceRow]:
 
 
 def _matching(files: AbstractFileSystem, pattern: str) -> Iterator[SourceRow]:
-    found = files.glob(pattern, detail=True)
-    if not found:
+    found = matching(files, pattern)
+    first = next(found, None)
+    if first is None:
         raise UsageError(f"{pattern}: nothing has such a name")
-    for path, info in found.items():
-        if info["type"] != "directory":
-            yield from _media(files, path, info)
-        elif "**" not in pattern:  # It matches what is inside by itself.
-            yield from _inside(files, path)
+    yield from _media(files, itertools.chain([first], found))
 
 
-def _inside(files: AbstractFileSystem, folder: str) -> Iterator[SourceRow]:
-    for _, _, found in files.walk(folder, detail=True, on_error="raise"):
-        for info in found.values():
-            yield from _media(files, info["name"], info)
-
-
-def _media(files: AbstractFileSystem, path: str, info: dict[str, Any]) -> Iterator[SourceRow]:
-    if Path(path).suffix.lower() not in SUFFIXES:
-        return
-    if info.get("islink"):  # Under the name of what it leads to, so that this is found once.
-        target = str(Path(path).resolve())
-        if not Path(target).is_file():
-            return
-        info = files.info(target)
-    if info["type"] == "file":
-        yield _row(files.unstrip_protocol(info["name"]), info)
+def _media(files: AbstractFileSystem, found: Iterable[Found]) -> Iterator[SourceRow]:
+    """By suffix; what a link led to under its own name, so that it is found once."""
+    for name, info in found:
+        if Path(name).suffix.lower() in SUFFIXES and info["type"] == "file":
+            yield _row(files.unstrip_protocol(info["name"]), info)
 
 
 def _listed(name: str) -> Iterator[SourceRow]:
-    entries = read_list(name)
+    entries, empty = read_list(name), True
     with ThreadPoolExecutor(THREADS) as pool:
         while some := list(itertools.islice(entries, ROWS_AT_ONCE)):
             yield from pool.map(_of_entry, some)
+            empty = False
+    if empty:
+        raise UsageError(f"{name}: a list that names nothing")
 
 
 def _of_entry(entry: Entry) -> SourceRow:
-    uri, extra = entry[0].removeprefix("file://"), entry[1]
+    uri, extra = plain_name(entry[0]), entry[1]
     files = file_system(uri)
-    if not is_remote(uri):
-        uri = str(Path(uri).resolve())
     try:
         with reading("list"):
+            if "\0" in uri:
+                raise MediaError("list", "file_name", "no file's name has a zero byte in it")
+            uri = uri if is_remote(uri) else os.path.realpath(uri)
             info = files.info(uri)
             if info["type"] != "file":
                 raise MediaError("list", "not_a_file", f"a {info['type']}; a list names files")

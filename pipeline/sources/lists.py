@@ -6,6 +6,7 @@ JSON object. Relative names count from the folder of the list.
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO
 
@@ -81,10 +82,20 @@ def _entry(where: str, column: str, row: dict[str, Any]) -> Entry:
     name = row[column]
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{where}: {column} is {name!r}, not a name")
+    plain = {k: _finite(v) for k, v in row.items() if k != column}
     # What is absent (an empty cell, a null, not-a-number) is left out.
-    rest = {k: v for k, v in row.items() if k != column and v not in (None, "") and v == v}
-    extra = json.dumps(rest, sort_keys=True, ensure_ascii=False, default=str) if rest else None
-    return name.strip(), extra
+    rest = {k: v for k, v in plain.items() if v not in (None, "")}
+    extra = json.dumps(rest, sort_keys=True, ensure_ascii=False, default=str, allow_nan=False)
+    return name.strip(), extra if rest else None
+
+
+def _finite(value: object) -> object:
+    """Null for numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _from(folder: str, name: str) -> str:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from avdata.errors import MediaError
 from avdata.pipeline.arrow import arrow_schema
+from avdata.pipeline.sources.outage import outage
 
 SAME = ["uri", "size_bytes", "version"]
 """Columns that say that a file has not changed."""
@@ -42,6 +43,12 @@ class SourceRow:
             detail=error.detail,
             attempts=self.attempts + 1,
         )
+
+    def outage(self) -> str | None:
+        """See `outage.outage`."""
+        if self.stage is None or self.reason is None:
+            return None
+        return outage(MediaError(self.stage, self.reason, self.detail or ""))
 
 
 SCHEMA = arrow_schema(SourceRow)

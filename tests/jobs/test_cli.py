@@ -10,6 +10,7 @@ import typer
 
 from avdata.encoders.choice import EncodersConfig
 from avdata.encoders.spec import ClipShape
+from avdata.jobs import options as shared
 from avdata.jobs.cli import app
 from avdata.jobs.shell import run_app
 from avdata.pipeline.manifest import Manifest
@@ -55,6 +56,13 @@ def run(*arguments: object) -> int:
         return run_app(app, [str(one) for one in arguments])
     except SystemExit as leaving:
         return int(leaving.code or 0)
+
+
+def test_a_folder_is_the_same_to_workers_whatever_folder_they_are_in() -> None:
+    here = {"in/m": str(Path.cwd() / "in/m"), "/in/m": "/in/m"}
+    for name, meant in here.items():
+        assert str(shared.local(name)) == str(shared.far_or_near(name)) == meant
+    assert str(shared.far_or_near("s3://in/m")) == "s3://in/m"
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:

@@ -20,6 +20,8 @@ class Square:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         if item["x"] == 13:
             raise UsageError("thirteen")
+        if item["x"] == 28:
+            raise OSError(28, "No space left on device", "/a/part")
         return {"y": item["x"] ** 2}
 
 
@@ -41,6 +43,17 @@ def test_every_item_is_answered_and_our_errors_keep_their_kind(engine: Engine) -
         assert squares(engine, 1, 2, 3) == {1, 4, 9}
         with pytest.raises(UsageError, match=r"^thirteen$"):
             squares(engine, 13)
+        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '/a/part'$"):
+            squares(engine, 28)
+
+
+def test_as_many_workers_as_cores_that_this_process_may_use() -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert Engine().num_workers() == 1
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 class Device:

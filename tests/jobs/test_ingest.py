@@ -82,6 +82,14 @@ def test_a_good_clip_is_measured_and_kept(manifest: Manifest) -> None:
     assert any(clip.labels.contact for clip in kept)
 
 
+def test_the_progress_is_of_all_contents(
+    raw: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next((manifest.root / "parts").iterdir()).unlink()
+    ingest([raw], manifest.root, CONFIG, engine=INLINE)
+    assert "ingest 4/4" in capsys.readouterr().err
+
+
 def test_running_again_measures_nothing_and_gives_the_same_bytes(
     raw: Path, manifest: Manifest
 ) -> None:

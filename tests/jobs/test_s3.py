@@ -15,7 +15,7 @@ from avdata.jobs.ingest import ingest
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.limits import MediaLimits
-from avdata.pipeline.sources.files import file_system
+from avdata.pipeline.sources.files import blocks, file_system
 from avdata.pipeline.sources.listing import find_sources
 from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
 from tests.s3 import needs_server
@@ -53,6 +53,35 @@ def test_trees_patterns_and_lists_are_found(bucket: str, tmp_path: Path) -> None
     assert uris(f"{bucket}/list.txt") == [one, deep]
     (tmp_path / "list.csv").write_text(f"uri\n{deep}\n{bucket}/gone.mp4\n")
     assert uris(str(tmp_path / "list.csv")) == [deep, f"{bucket}/gone.mp4"]
+
+
+def test_keys_with_an_empty_part_are_found_and_folders_are_none(bucket: str) -> None:
+    files = file_system(bucket)
+    before = uris(bucket)
+    files.pipe({f"{bucket}/d//e.mp4": b"e", f"{bucket}/d/f.mp4/": b""})
+    assert uris(bucket) == [*before, f"{bucket}/d//e.mp4"]
+    assert uris(f"{bucket}/d") == uris(f"{bucket}/d*") == [f"{bucket}/d//e.mp4"]
+    assert b"".join(blocks(f"{bucket}/d//e.mp4")) == b"e"
+
+
+@pytest.mark.parametrize("pattern", ["", "/*", "/**/*.mp4"])
+def test_a_listing_that_breaks_off_is_no_listing(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    files = file_system(bucket)
+    original, whole = type(files).call_s3, uris(f"{bucket}{pattern}")
+
+    def page(self: object, method: str, **asked: object) -> object:
+        if "ContinuationToken" in asked and breaks:
+            raise OSError(5, "SlowDown")
+        return original(self, method, **asked, MaxKeys=1)
+
+    monkeypatch.setattr(type(files), "call_s3", page)
+    breaks = False
+    assert uris(f"{bucket}{pattern}") == whole
+    breaks = True
+    with pytest.raises(UsageError, match="SlowDown"):
+        uris(f"{bucket}{pattern}")
 
 
 def test_from_s3_to_samples_as_from_files(bucket: str, tmp_path: Path) -> None:

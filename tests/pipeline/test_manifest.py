@@ -49,6 +49,8 @@ def test_what_is_neither_measured_nor_failed_for_good_is_unmeasured(tmp_path: Pa
     assert left["uri"].to_pylist() == ["d.mp4", "e.mp4"]
     assert {row.uri: row.attempts for row in manifest.quarantined()} == {"c.mp4": 1, "d.mp4": 2}
     assert manifest.unaccounted()["uri"].to_pylist() == ["e.mp4"]
+    with pytest.raises(RunError, match=r"1 have neither clips nor .*e\.mp4 among them"):
+        manifest.require_accounted(manifest.sources(), "settings")
     assert len(manifest.unmeasured(manifest.sources(), "other settings", 16.0)) == 5
 
 

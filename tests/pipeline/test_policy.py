@@ -152,3 +152,10 @@ def test_the_strict_example_has_every_rule_of_the_default_or_a_stricter_one() ->
             if mine.value != theirs.value:
                 assert theirs.operator in "<>"
                 assert COMPARE[theirs.operator](theirs.value, mine.value).as_py()
+
+
+def test_a_rule_has_no_name_of_another_count(tmp_path: Path) -> None:
+    for name in ("keep", "clips"):
+        (tmp_path / "p.yaml").write_text(f"rules: {{{name}: start_s > 0}}")
+        with pytest.raises(ConfigError, match=f"rule {name}: the name is taken"):
+            load_policy(tmp_path / "p.yaml")

@@ -1,14 +1,19 @@
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from avdata.errors import MediaError, UsageError
+from avdata import storage
+from avdata.errors import MediaError, RunError, UsageError
 from avdata.pipeline.arrow import from_table, to_table
-from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
+from avdata.pipeline.sources.clips import held
+from avdata.pipeline.sources.copies import LocalCopies, fetch, local_copy, remove_copies_of_the_dead
 from avdata.pipeline.sources.listing import find_sources
 from avdata.pipeline.sources.table import SourceRow, by_digest, recall, unread
 
@@ -58,6 +63,49 @@ def test_the_way_it_was_named_does_not_matter(
     assert found("in") == found("in/../in/a.mp4") == found("in/*.mp4") == wanted
 
 
+@contextmanager
+def unprivileged() -> Iterator[Path]:
+    """A folder in which this process may do no more than anybody."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.chown(folder, 65_534, -1)
+            os.seteuid(65_534)
+        try:
+            yield Path(folder)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**", "*/*.mp4", "*/*/*.mp4", "**/*.mp4"])
+def test_a_folder_that_cannot_be_listed_is_named(pattern: str) -> None:
+    with unprivileged() as root:
+        touched(root, "b.mp4", "deep/er/a.mp4", "locked/c.mp4", "locked/in/d.mp4")
+        (root / "locked").chmod(0)
+        try:
+            with pytest.raises(UsageError, match=rf"^{root}/locked: refused"):
+                found(root / pattern)
+            assert names(root, root / "deep", root / "d*/*") == ["deep/er/a.mp4"]
+        finally:
+            (root / "locked").chmod(0o700)
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_listed_once(tmp_path: Path) -> None:
+    touched(tmp_path, "in/b.mp4", "in/deep/c.mp4", "disk/a.mp4", "disk/deep/d.mp4")
+    for link, target in {"disk": "../disk", "again": "../disk", "deep/up": "../../in"}.items():
+        (tmp_path / "in" / link).symlink_to(target)
+    (tmp_path / "in/deep/self").symlink_to("self")
+    (tmp_path / "disk/loop").symlink_to("../in/again")
+    every = ["disk/a.mp4", "disk/deep/d.mp4", "in/b.mp4", "in/deep/c.mp4"]
+    for pattern in ("", "*", "**", "**/*.mp4"):
+        assert names(tmp_path, tmp_path / "in" / pattern) == every
+    assert names(tmp_path, tmp_path / "in/*/*.mp4") == ["disk/a.mp4", "in/deep/c.mp4"]
+    assert names(tmp_path, tmp_path / "in/again/*.mp4") == ["disk/a.mp4"]
+    assert names(tmp_path, tmp_path / "in/ag*/*/*.mp4") == ["disk/a.mp4", "disk/deep/d.mp4"]
+
+
 def test_a_folder_named_like_a_video_is_none(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4/b.mp4")
     assert names(tmp_path, tmp_path) == ["a.mp4/b.mp4"]
@@ -68,6 +116,8 @@ def test_patterns_take_media_at_their_depth_and_whole_folders(tmp_path: Path) ->
     assert names(tmp_path, tmp_path / "a/*.mkv") == ["a/x.mkv"]
     assert names(tmp_path, tmp_path / "a/**/*.mkv") == ["a/b/y.mkv", "a/x.mkv"]
     assert names(tmp_path, tmp_path / "a/*") == ["a/b/y.mkv", "a/b/z.mp4", "a/x.mkv"]
+    assert names(tmp_path, f"{tmp_path}/a/*/") == ["a/b/y.mkv", "a/b/z.mp4"]
+    assert names(tmp_path, f"{tmp_path}/a/../a/*/") == ["a/b/y.mkv", "a/b/z.mp4"]
     assert names(tmp_path, tmp_path / "[2020].mp4") == ["[2020].mp4"]
     with pytest.raises(UsageError, match=r"none\*: nothing has such a name"):
         found(tmp_path / "none*")
@@ -116,6 +166,80 @@ def test_what_a_list_names_and_is_not_there_is_a_row_with_a_reason(tmp_path: Pat
     (tmp_path / "l.txt").write_text("a.mp4\nmissing.mp4\nin\n")
     reasons = {Path(row.uri).name: row.reason for row in found(tmp_path / "l.txt")}
     assert reasons == {"a.mp4": None, "missing.mp4": "missing", "in": "not_a_file"}
+
+
+def test_odd_names_cost_themselves_alone(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    (tmp_path / "self.mp4").symlink_to("self.mp4")
+    assert names(tmp_path, tmp_path, tmp_path / "*.mp4") == ["a.mp4"]
+    (tmp_path / "l.txt").write_bytes(b"a.mp4\nfoo\0bar.mp4\nself.mp4\n")
+    reasons = {Path(row.uri).name: row.reason for row in found(tmp_path / "l.txt")}
+    assert reasons == {"a.mp4": None, "foo\0bar.mp4": "file_name", "self.mp4": "unreadable"}
+
+
+@pytest.mark.parametrize("copied", ["local", "kept"])
+def test_a_key_may_be_longer_than_a_file_name(monkeypatch: pytest.MonkeyPatch, copied: str) -> None:
+    monkeypatch.setattr("avdata.pipeline.sources.copies.blocks", lambda _: iter([b"film"]))
+    copy = local_copy if copied == "local" else kept_copy
+    with copy(f"s3://b/{'L' * 300}.mp4", 1.0) as path:
+        assert path.suffix == ".mp4"
+        assert path.read_bytes() == b"film"
+
+
+@contextmanager
+def kept_copy(uri: str, gib: float) -> Iterator[Path]:
+    with held(uri, storage.digest_bytes(b"film"), LocalCopies(gib)) as path:
+        yield path
+
+
+def test_a_list_of_what_is_refused_stops_after_so_many() -> None:
+    with unprivileged() as root:
+        touched(root, "a/a.mp4", "a/b.mp4", "a/c.mp4")
+        (root / "l.txt").write_text("gone.mp4\ngone2.mp4\na/a.mp4\na/b.mp4\na/c.mp4\n")
+        (root / "a").chmod(0)
+        try:
+            assert [row.reason for row in found(root / "l.txt")] == ["refused"] * 3 + [
+                "missing"
+            ] * 2
+            assert len(find_sources([root / "l.txt"], 4)) == 5
+            with pytest.raises(RunError, match=r"a/c\.mp4: the last of 3 .*refused"):
+                find_sources([root / "l.txt"], 3)
+        finally:
+            (root / "a").chmod(0o700)
+
+
+def test_a_full_disk_of_ours_is_no_fault_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avdata.pipeline.sources.copies.blocks", lambda _: iter([b"film"]))
+    with pytest.raises(RunError, match=r"/dev/full: .*No space left on device.*TMPDIR"):
+        fetch("s3://b/film.mp4", Path("/dev/full"), 1.0, "limits.max_fetch_gib")
+
+
+def test_an_empty_name_is_not_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched(tmp_path, "a.mp4", "l.txt")
+    (tmp_path / "l.txt").write_text("\n\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="an empty name"):
+        found("")
+    with pytest.raises(UsageError, match=r"l\.txt: a list that names nothing"):
+        found("l.txt")
+
+
+def test_file_uris_are_decoded_and_other_names_are_not(tmp_path: Path) -> None:
+    touched(tmp_path, "a b.mp4", "a%20b.mp4")
+    assert names(tmp_path, f"file://{tmp_path}/a%20b.mp4") == ["a b.mp4"]
+    assert names(tmp_path, f"{tmp_path}/a%20b.mp4") == ["a%20b.mp4"]
+    (tmp_path / "l.txt").write_text(f"file://{tmp_path}/a%20b.mp4\n")
+    assert names(tmp_path, tmp_path / "l.txt") == ["a b.mp4"]
+
+
+def test_what_a_list_says_is_json_whatever_its_numbers(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    row = {"uri": "a.mp4", "score": float("inf"), "v": [float("nan"), 1.0], "ok": 2}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "l.parquet")
+    (one,) = found(tmp_path / "l.parquet")
+    assert one.extra == '{"ok": 2, "v": [null, 1.0]}'
 
 
 def test_a_name_that_is_no_text_is_a_row_with_a_reason(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Commands that write a manifest: one at a time, and how they end."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from avdata.errors import UsageError
+from avdata.jobs.caption import caption
+from avdata.jobs.engine import Engine
+from avdata.jobs.ingest import ingest
+from avdata.jobs.select import select
+from avdata.jobs.semantics import semantics
+from avdata.jobs.semantics_config import SemanticsConfig
+from avdata.pipeline import manifest as manifests
+from avdata.pipeline.measure.source import IngestConfig
+from tests.jobs.films import run
+
+INLINE = Engine(inline=True)
+HOLD = """
+import sys
+from pathlib import Path
+from avdata.pipeline.manifest import Manifest
+with Manifest(Path(sys.argv[1])).alone():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "ingest": lambda root, raw: ingest([raw], root, IngestConfig(num_frames=17), engine=INLINE),
+    "select": lambda root, _: select(root, None),
+    "caption": lambda root, _: caption(root),
+    "semantics": lambda root, _: semantics(root, SemanticsConfig(), INLINE),
+}
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for p in root.rglob("*")
+        if p.is_file() and p.name != "lock"
+    }
+
+
+def test_a_manifest_is_written_by_one_command_at_a_time(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, raw = Path(shutil.copytree(manifest, tmp_path / "m")), manifest.parent / "raw"
+    monkeypatch.setattr(manifests, "WAIT_SECONDS", 0.0)
+    before = tree(root)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        for write in WRITERS.values():
+            with pytest.raises(UsageError, match=rf"{root}: another process \(pid {other.pid} on"):
+                write(root, raw)
+        other.kill()
+    assert tree(root) == before
+    assert len(ingest([raw], root, IngestConfig(num_frames=17), engine=INLINE).clips()) == 4
+    assert select(root, None)["clips"] == 4
+
+
+def test_a_policy_that_keeps_nothing_ends_with_3(manifest: Path, tmp_path: Path) -> None:
+    root, raw = Path(shutil.copytree(manifest, tmp_path / "m")), manifest.parent / "raw"
+    none = tmp_path / "none.yaml"
+    none.write_text("rules: {all: start_s >= 0}")
+    assert run("select", root, "--policy", none) == 3
+    frames = ("--set", "num_frames=17")
+    assert run("ingest", raw, "--out", root, "--inline", "--policy", none, *frames) == 3
+    assert run("select", root) == 0
+
+
+def test_ctrl_c_says_how_to_go_on(
+    manifest: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avdata.jobs.ingest.find_sources", interrupted)
+    assert run("ingest", manifest, "--out", tmp_path / "m", "--inline") == 130
+    assert capsys.readouterr().err == "avdata: stopped; run it again to go on\n"
+
+
+def test_a_run_that_was_killed_before_its_first_commit_is_gone_on_with(
+    manifest: Path, tmp_path: Path
+) -> None:
+    root, raw = tmp_path / "m", manifest.parent / "raw"
+    root.mkdir()
+    (root / "lock").write_text("pid 1 on elsewhere")
+    (root / "policy.yaml.tmp-0123456789ab").write_text("half")
+    one = dataclasses.replace(IngestConfig(num_frames=17), max_clips_per_source=1)
+    assert len(ingest([raw / "one.mp4"], root, one, engine=INLINE).clips()) == 1
+    (root / "policy.yaml").unlink()
+    assert run("ingest", raw, "--out", root, "--inline") == 2
