@@ -6,6 +6,8 @@ reader checks the bytes; a copy that does not hold them is dropped and fetched a
 """
 
 import os
+import re
+import stat
 import threading
 import time
 import uuid
@@ -20,17 +22,20 @@ from avdata.errors import UsageError
 SHARE = 32
 """One part in so many of the size is written between two looks at the folder."""
 STALE_SECONDS = 3600.0
+OURS = "ranges-v1"
+"""The folder of the copies in the one that was named: what else lies there is not ours."""
+_COPY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}(\.tmp-[0-9a-f]{12})?")
 
 
 class RangeCache:
     """Copies of the ranges of one dataset."""
 
     def __init__(self, folder: Path, most_bytes: int, dataset: str) -> None:
-        self._folder, self._most, self._dataset = folder, most_bytes, dataset
+        self._folder, self._most, self._dataset = folder / OURS, most_bytes, dataset
         self._lock = threading.Lock()
         self._written = most_bytes  # What is there already is looked at first.
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"data.read.cache = {folder}: {error}") from error
 
@@ -77,9 +82,13 @@ class RangeCache:
     def _trim(self) -> None:
         """Leaves room for what all processes may write until the next look."""
         found = []
-        for path in self._folder.glob("??/*"):
+        for path in self._folder.glob("*/*"):
+            if not _COPY.fullmatch(str(path.relative_to(self._folder))):
+                continue
             with suppress(FileNotFoundError):
-                facts = path.stat()
+                facts = path.lstat()
+                if not stat.S_ISREG(facts.st_mode):
+                    continue
                 if ".tmp-" in path.name:
                     if time.time() - facts.st_mtime > STALE_SECONDS:  # Of a killed process.
                         path.unlink()
