@@ -1,7 +1,6 @@
 """One group of processes a run: two that write into one folder would wreck each other's files."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import socket
@@ -14,6 +13,7 @@ from typing import TextIO
 
 import torch.distributed as dist
 
+from avdata import storage
 from avdata.errors import UsageError
 from avdata.trainer.group import Group
 from avdata.trainer.stop import Stop
@@ -21,8 +21,6 @@ from avdata.trainer.stop import Stop
 WAIT_SECONDS = 120.0
 """For processes whose launcher was killed: they end after their step and its checkpoint."""
 PAUSE_SECONDS = 0.2
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Of file systems that know no locks."""
 
 
 @contextmanager
@@ -67,7 +65,7 @@ def _taken(root: Path, file: TextIO) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if error.errno not in storage.NO_LOCKS:
             raise
         sys.stderr.write(
             f"avdata: {root}: its file system has no locks ({error.strerror}); see to it that no "

@@ -121,9 +121,11 @@ class RemoteStore:
         except PermissionError as error:
             raise UsageError(f"{path}: refused ({error}); check {storage.S3_SETTINGS}") from error
         except (OSError, TimeoutError, ClientError, BotoCoreError) as error:
+            if storage.past_the_end(error):
+                raise CorruptShard(
+                    f"{path}: has no byte {first}; run `avdata encode` again"
+                ) from error
             said = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            if "Range Not Satisfiable" in said or "InvalidRange" in said:
-                raise CorruptShard(f"{path}: ends before byte {first}") from error
             raise Transient(f"{path}: {said}") from error
         return got
 
