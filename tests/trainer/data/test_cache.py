@@ -1,6 +1,8 @@
 """Copies of ranges on a local disk."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,12 @@ def cached(tmp_path: Path) -> ReadConfig:
 
 def copies(read: ReadConfig) -> list[Path]:
     assert read.cache is not None
-    return [path for path in Path(read.cache).rglob("*") if path.is_file()]
+    return files(Path(read.cache))
+
+
+def files(folder: Path) -> list[Path]:
+    """Copies, also those under way."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != "bytes"]
 
 
 def test_a_cache_gives_the_same_batches_without_the_store(
@@ -57,17 +64,16 @@ def test_a_damaged_copy_is_fetched_again(dataset: Dataset, cached: ReadConfig) -
 def test_a_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path) -> None:
     size = 1000
     cache = RangeCache(tmp_path / "c", 20 * size, "digest")
-    data = [memoryview(bytearray([k]) * size) for k in range(256)]
+    data = [memoryview(bytearray([k]) * size) for k in range(64)]
     for k, one in enumerate(data):
         cache.put("tar", k * size, [one])
         out = memoryview(bytearray(size))
         assert cache.read_into("tar", k * size, [out])
         assert out == one
-        kept = [path.stat().st_size for path in (tmp_path / "c").rglob("*") if path.is_file()]
-        assert sum(kept) <= 20 * size
+        assert sum(path.stat().st_size for path in files(tmp_path / "c")) <= 20 * size
     out = memoryview(bytearray(size))
     assert not cache.read_into("tar", 0, [out])
-    assert not RangeCache(tmp_path / "c", size, "other").read_into("tar", 255 * size, [out])
+    assert not RangeCache(tmp_path / "c", size, "other").read_into("tar", 63 * size, [out])
 
 
 def test_a_copy_that_was_used_outlives_those_that_were_not(tmp_path: Path) -> None:
@@ -75,14 +81,14 @@ def test_a_copy_that_was_used_outlives_those_that_were_not(tmp_path: Path) -> No
     cache = RangeCache(tmp_path / "c", 20 * size, "digest")
     for k in range(room):
         cache.put("tar", k * size, [memoryview(bytes(size))])
-        for path in (tmp_path / "c").rglob("*"):  # Long ago, in this order.
+        for path in files(tmp_path / "c"):  # Long ago, in this order.
             os.utime(path, (path.stat().st_mtime - 1000,) * 2)
 
     def kept(k: int) -> bool:
         return cache.read_into("tar", k * size, [memoryview(bytearray(size))])
 
     assert kept(0)
-    for k in range(room, room + 5):
+    for k in range(room, room + 7):
         cache.put("tar", k * size, [memoryview(bytes(size))])
     assert kept(0)
     assert not any(map(kept, range(1, 6)))
@@ -107,5 +113,81 @@ def test_what_is_not_its_own_stays_in_the_folder_that_it_was_given(tmp_path: Pat
     for k in range(32):
         cache.put("tar", k * size, [memoryview(bytes(size))])
     assert all(path.stat().st_size == 20 * size for path in foreign)
-    own = {path for path in folder.rglob("*") if path.is_file()} - {*foreign}
+    own = {*files(folder)} - {*foreign}
     assert 0 < sum(path.stat().st_size for path in own) <= 4 * size
+
+
+@pytest.mark.parametrize("processes", [1, 16])
+def test_several_processes_keep_to_one_size(tmp_path: Path, processes: int) -> None:
+    """Also those that started when it was full of others' copies."""
+    size, room = 1000, 64
+    caches = [RangeCache(tmp_path, room * size, "digest") for _ in range(processes)]
+    most = 0
+    for k in range(3 * room):
+        caches[k % processes].put("tar", k * size, [memoryview(bytes(size))])
+        if k % 7 == 0:
+            most = max(most, len(files(tmp_path)))
+    assert room * 0.9 < most <= room
+    assert len(files(tmp_path)) > room * 0.9  # And no more is removed than there need be.
+
+
+def test_what_is_being_written_counts_and_is_removed_once_its_writer_is_dead(
+    tmp_path: Path,
+) -> None:
+    size, room = 1000, 10
+    cache = RangeCache(tmp_path, room * size, "digest")
+    cache.put("tar", 0, [memoryview(bytes(size))])
+    (one,) = files(tmp_path)
+    left = [one.with_name(f"{k:032x}.tmp-{k:012x}") for k in range(8)]
+    for path in left:
+        path.write_bytes(bytes(size))
+    (one.parent.parent / "bytes").unlink()  # Lost: they are counted again.
+    for k in range(1, 9):
+        cache.put("tar", k * size, [memoryview(bytes(size))])
+        assert len(files(tmp_path)) <= room
+    assert all(map(Path.exists, left))
+    for path in left:
+        os.utime(path, (1, 1))
+    for k in range(9, 29):
+        cache.put("tar", k * size, [memoryview(bytes(size))])
+    assert not any(map(Path.exists, left))
+    assert len(files(tmp_path)) > room - 2
+
+
+def a_folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_file_above(path: Path) -> None:
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_bytes(b"")
+
+
+def a_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("spoil", [a_folder_instead, a_file_above, a_loop])
+def test_a_copy_that_cannot_be_read_is_none(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    cache, data = RangeCache(tmp_path, 4000, "digest"), [memoryview(bytearray(1000))]
+    cache.put("tar", 0, data)
+    spoil(files(tmp_path)[0])
+    assert not cache.read_into("tar", 0, data)
+    cache.drop("tar", 0, data)
+    for k in range(9):
+        cache.put("tar", k * 1000, data)
+    assert cache.read_into("tar", 8000, data)
+
+
+def test_a_copy_of_another_user_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, data = RangeCache(tmp_path, 4000, "digest"), [memoryview(bytearray(1000))]
+    cache.put("tar", 0, data)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert cache.read_into("tar", 0, data)
