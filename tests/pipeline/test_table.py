@@ -1,6 +1,8 @@
+import dataclasses
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avdata.errors import CorruptShard, RunError, UsageError
+from avdata.pipeline.shards import dataset as described
 from avdata.pipeline.shards import open_table as opening
 from avdata.pipeline.shards.browse import Shards, open_shards
 from avdata.pipeline.shards.column import Column, seal, write_column
 from avdata.pipeline.shards.dataset import Dataset, describe_dataset
-from avdata.pipeline.shards.index import index_path
+from avdata.pipeline.shards.index import ShardIndex, index_path
 from avdata.pipeline.shards.open_table import open_table
 from avdata.pipeline.shards.table import seal_table, table_folder
 from tests.trainer.shards import write_shards
@@ -152,6 +155,27 @@ def column(tmp_path_factory: pytest.TempPathFactory) -> Path:
     array.flush()
     seal(path)
     return path
+
+
+def test_few_indices_are_in_memory_while_it_is_made(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, taken, most = 0, 0, 0
+    read = described.read_index
+
+    def noted(path: Path) -> ShardIndex:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun - taken)
+        return read(path)
+
+    monkeypatch.setattr(described, "read_index", noted)
+    many = dataclasses.replace(dataset, shards=dataset.shards[:1] * 200)
+    for _ in many.indices():
+        time.sleep(0.001)  # The builder is slower than those who read.
+        taken += 1
+    assert taken == begun == 200
+    assert most <= 3 * described.THREADS
 
 
 def gone(path: Path) -> None:
