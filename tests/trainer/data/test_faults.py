@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def test_of_few_samples_none_may_be_damaged_unless_asked_for(dataset: Dataset) -
 def test_a_sample_is_listed_once_over_restarts(dataset: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "quarantine.jsonl"
     bad = flip(dataset, "video.npy", most=2)
-    path.write_text('{"key": "cut o\n')
+    path.write_text('{"key": "cut o')
     for _ in range(2):
         loader = a_loader(dataset.root, read=LENIENT, quarantine=path)
         list(loader.batches(0, len(epoch(loader))))
@@ -100,6 +101,16 @@ def test_a_sample_is_listed_once_over_restarts(dataset: Dataset, tmp_path: Path)
         assert loader.feed.quarantine.keys == set(bad)
     listed = [json.loads(line)["key"] for line in path.read_text().splitlines()[1:]]
     assert sorted(listed) == sorted(bad)
+
+
+def test_a_sample_is_listed_once_over_processes(dataset: Dataset, tmp_path: Path) -> None:
+    path, bad = tmp_path / "quarantine.jsonl", flip(dataset, "video.npy", most=3)
+    ranks = [a_loader(dataset.root, rank, 2, LENIENT, quarantine=path) for rank in range(2)]
+    steps = ranks[0].plan.steps_before(4)
+    for _ in zip(*(loader.batches(0, steps) for loader in ranks), strict=True):
+        pass
+    assert sum(len(loader.feed.quarantine.keys) for loader in ranks) > len(bad)  # They moved.
+    assert sorted(json.loads(line)["key"] for line in path.read_text().splitlines()) == sorted(bad)
 
 
 def test_a_repaired_shard_is_read_again(dataset: Dataset, tmp_path: Path) -> None:
@@ -252,10 +263,19 @@ def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     def silent() -> None:
         raise Transient("x")
 
+    before = random.getstate()
+
     for _ in range(2):
         with pytest.raises(RunError):
             Attempts(6)(silent)
+    assert random.getstate() == before  # The user's own numbers.
     first, second = pauses[:5], pauses[5:]
     assert first == sorted(first)
     assert first != second
     assert sum(first) > 10
+
+
+def test_attempts_that_outlast_a_collective_are_refused() -> None:
+    with pytest.raises(ValueError, match="longer than the other processes wait"):
+        ReadConfig(attempts=8, timeout_seconds=60)
+    ReadConfig(attempts=4, timeout_seconds=60)
