@@ -25,6 +25,9 @@ def main(shards: str, rank: int, world: int, store: str) -> None:
         all_of_them: list[tuple[list[int], list[str]]] = [mine] * world
         dist.all_gather_object(all_of_them, mine)
         assert all(shape == mine[0] for shape, _ in all_of_them)
+        if not shapes:
+            sys.stdout.write("reads\n")
+            sys.stdout.flush()
         shapes.append(mine[0])
         counted.append([key for _, keys in all_of_them for key in keys])
     dist.destroy_process_group()
