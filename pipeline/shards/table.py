@@ -2,8 +2,8 @@
 
 Made once from the indices of the shards, each checked against the digest that dataset.json lists,
 and kept under the dataset's digest in a cache folder: AVDATA_CACHE, else ~/.cache/avdata. It can
-be deleted at any time. It has digests of its own, checked where it is read. Opening it takes as long for ten million samples as for ten, and memory
-as much.
+be deleted at any time, and has digests of its own, checked where it is read. Opening it takes as
+long for ten million samples as for ten, and memory as much.
 """
 
 import json
