@@ -67,7 +67,8 @@ class Column:
             return b""
         first = int(rows.min())
         read = np.frombuffer(self._read(first, int(rows.max()) + 1), f"V{self._size}")
-        return read[rows - first].tobytes()
+        taken: bytes = read[rows - first].tobytes()
+        return taken
 
     def _read(self, first: int, last: int) -> memoryview:
         """The bytes of rows `first` to `last` - 1."""

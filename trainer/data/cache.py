@@ -39,8 +39,6 @@ class RangeCache:
         self._sum = self._folder / "bytes"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with storage.locked(self._sum):
-                pass
         except OSError as error:
             raise UsageError(f"data.read.cache = {folder}: {error}") from error
 
