@@ -17,8 +17,8 @@ from avdata.pipeline.shards import dataset as described
 from avdata.pipeline.shards import open_table as opening
 from avdata.pipeline.shards.browse import Shards, open_shards
 from avdata.pipeline.shards.column import Column, seal, write_column
-from avdata.pipeline.shards.dataset import Dataset, describe_dataset
-from avdata.pipeline.shards.index import ShardIndex, index_path
+from avdata.pipeline.shards.dataset import Dataset, describe_dataset, require_indices
+from avdata.pipeline.shards.index import ShardIndex, index_path, read_index
 from avdata.pipeline.shards.open_table import open_table
 from avdata.pipeline.shards.table import seal_table, table_folder
 from tests.trainer.shards import write_shards
@@ -162,15 +162,14 @@ def test_few_indices_are_in_memory_while_it_is_made(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, taken, most = 0, 0, 0
-    read = described.read_index
 
     def noted(path: Path) -> ShardIndex:
         nonlocal begun, most
         begun += 1
         most = max(most, begun - taken)
-        return read(path)
+        return read_index(path)
 
-    monkeypatch.setattr(described, "read_index", noted)
+    monkeypatch.setattr(described, read_index.__name__, noted)
     many = dataclasses.replace(dataset, shards=dataset.shards[:1] * 200)
     for _ in many.indices():
         time.sleep(0.001)  # The builder is slower than those who read.
@@ -189,13 +188,12 @@ def test_of_those_that_need_a_table_at_once_one_makes_it(
 ) -> None:
     whole = looked_up(open_shards(dataset.root))
     makers: list[Dataset] = []
-    required = opening.require_indices
 
     def noted(dataset: Dataset) -> None:
         makers.append(dataset)
-        required(dataset)
+        require_indices(dataset)
 
-    monkeypatch.setattr(opening, "require_indices", noted)
+    monkeypatch.setattr(opening, require_indices.__name__, noted)
     for times in range(1, 4):
         damage(table_folder(dataset.digest) / "rows.npy")
         with ThreadPoolExecutor(8) as pool:
