@@ -10,6 +10,8 @@ from the usual variables (AWS_ENDPOINT_URL, AWS_PROFILE, ...) or from the machin
 `avdata[s3]`.
 """
 
+import errno
+import fcntl
 import fnmatch
 import importlib.util
 import json
@@ -40,6 +42,9 @@ _HINT = f"check {S3_SETTINGS}, then run it again to go on from here"
 TEMPORARY = "*.tmp-*"
 STALE_SECONDS = 86_400.0
 """Runs on other machines may write into the same folder, so age decides, not a process id."""
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Of file systems that know no locks."""
 
 
 def place(name: str | Path) -> Path:
@@ -120,13 +125,29 @@ def read_range(path: Path, offset: int, length: int) -> bytes:
     """
     if is_remote(path):
         with reaching(path):
-            data: bytes = path.fs.cat_file(path.path, start=offset, end=offset + length)
+            try:
+                data: bytes = path.fs.cat_file(path.path, start=offset, end=offset + length)
+            except OSError as error:
+                if past_the_end(error):
+                    return b""
+                raise
             return data
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.pread(descriptor, length, offset)
     finally:
         os.close(descriptor)
+
+
+def past_the_end(error: Exception) -> bool:
+    """Whether S3 says that an object ends before the range that was asked for.
+
+    By what botocore read of its answer: s3fs keeps the words of that alone, which differ from
+    server to server, and leaves the whole behind the error as its cause.
+    """
+    answer: dict[str, Any] = getattr(error.__cause__, "response", None) or {}
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return bool(status == 416 or answer.get("Error", {}).get("Code") == "InvalidRange")
 
 
 @contextmanager
@@ -158,6 +179,25 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise RunError(f"{path}: damaged, it holds no object but a {type(plain).__name__}")
     return plain
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """A descriptor of a local file that no other process or thread has inside this block.
+
+    The kernel frees it when the process is killed. Where the file system knows no locks, nobody
+    waits for anybody.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def require_ours(folder: Path, markers: Sequence[str], what: str) -> None:

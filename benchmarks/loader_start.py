@@ -128,9 +128,8 @@ def _generate(root: Path, count: int) -> None:
     np.save(folder / "source_names.npy", np.arange(count // 8 + 1).astype("S32"))
     np.save(folder / "subsets.npy", rng.integers(0, 4, count).astype(np.uint64))
     sizes = [shard["num_samples"] for shard in shards]
-    named = {"shapes": SHAPES, "subset_names": ["contact", "large_motion"]}
-    named["first"] = np.cumsum([0, *sizes]).tolist()
-    (folder / "table.json").write_text(json.dumps(named))
+    first = np.cumsum([0, *sizes]).tolist()
+    table.seal_table(folder, shapes=SHAPES, subset_names=["contact", "large_motion"], first=first)
 
 
 def _build() -> None:

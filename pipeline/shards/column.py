@@ -1,40 +1,46 @@
 """A column of a table on disk: rows of a `.npy` file, read when they are asked for.
 
 Not mapped: pages that were looked at count as memory of the process until it ends, so that it would
-grow to the size of the table, and a file that is cut meanwhile would kill the process.
+grow to the size of the table, and a file that is cut meanwhile would kill the process. Rows are
+read in blocks of 4 KB, each checked against its digest, which lie in a file beside it.
 """
 
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import xxhash
 from jaxtyping import Int64
 from numpy import ndarray
 from numpy.lib import format as numpy_format
 from numpy.typing import DTypeLike, NDArray
 
-from avdata.errors import UsageError
+from avdata.errors import RunError
 
-BLOCK = 1 << 16
-"""Rows that are read at once where neighbours are asked for."""
+BLOCK_BYTES = 1 << 12
+"""At most: a page of memory."""
+MOST_ROWS = 1 << 16
+"""That are read at once where neighbours are asked for."""
 
 
 class Column:
     """One-dimensional, of any type; any number of threads may ask."""
 
     def __init__(self, path: Path) -> None:
-        """OSError or ValueError where it is no such file, or not a whole one."""
+        """OSError, EOFError or ValueError where it is no such file, or not a whole one."""
         self._path = path
-        with path.open("rb") as file:
-            if numpy_format.read_magic(file) != (1, 0):
-                raise ValueError(f"{path}: not as this avdata writes it")
-            (self._count,), _, self._dtype = numpy_format.read_array_header_1_0(file)
-            self._start = file.tell()
-            self._size = self._dtype.itemsize
+        with _opened(path) as (file, self._count, self._dtype):
+            self._start, self._size = file.tell(), self._dtype.itemsize
             if os.fstat(file.fileno()).st_size != self._start + self._count * self._size:
                 raise ValueError(f"{path}: not whole")
+            self._rows = _rows_of_a_block(self._size)
+            self._digests = np.load(_beside(path))
+            if len(self._digests) != -(-self._count // self._rows):
+                raise ValueError(f"{_beside(path)}: {len(self._digests)} digests")
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
 
@@ -42,28 +48,82 @@ class Column:
         return int(self._count)
 
     def __getitem__(self, rows: "slice | Int64[ndarray, ' some']") -> NDArray[Any]:
-        """A copy of some rows, each at least 0; UsageError where the file was cut meanwhile."""
+        """A copy of some rows, each at least 0 and below the length; RunError where they are not
+        those that were written.
+        """
         if isinstance(rows, slice):
             first, last, _ = rows.indices(len(self))
-            reads = [(at, min(BLOCK, last - at)) for at in range(first, last, BLOCK)]
-        else:
-            # Neighbours, blocks of them, are one read.
-            begins = np.flatnonzero((np.diff(rows, prepend=-1) != 1) | (rows % BLOCK == 0))
-            counts = np.diff(begins, append=len(rows))
-            reads = list(zip(rows[begins].tolist(), counts.tolist(), strict=True))
-        return np.frombuffer(b"".join([self._read(*one) for one in reads]), self._dtype)
+            reads = [(at, min(last, at + MOST_ROWS)) for at in range(first, last, MOST_ROWS)]
+            return np.frombuffer(b"".join([self._read(*one) for one in reads]), self._dtype)
+        # What lies in neighbouring blocks is one read.
+        apart = (np.diff(rows // self._rows) // 2 != 0) | (np.diff(rows // MOST_ROWS) != 0)
+        parts = np.split(rows, np.flatnonzero(apart) + 1)
+        return np.frombuffer(b"".join([self._some(part) for part in parts]), self._dtype)
 
-    def _read(self, first: int, count: int) -> bytes:
-        wanted = count * self._size
-        data = os.pread(self._file, wanted, self._start + first * self._size)
+    def _some(self, rows: Int64[ndarray, " some"]) -> bytes | memoryview:
+        if len(rows) == 1:  # As of samples in random order.
+            return self._read(first := int(rows[0]), first + 1)
+        if len(rows) == 0:
+            return b""
+        first = int(rows.min())
+        read = np.frombuffer(self._read(first, int(rows.max()) + 1), f"V{self._size}")
+        taken: bytes = read[rows - first].tobytes()
+        return taken
+
+    def _read(self, first: int, last: int) -> memoryview:
+        """The bytes of rows `first` to `last` - 1."""
+        block, size = first // self._rows, self._rows * self._size
+        begin = block * size
+        wanted = min(-(-last // self._rows) * size, self._count * self._size) - begin
+        data = memoryview(os.pread(self._file, wanted, self._start + begin))
         if len(data) != wanted:
-            raise UsageError(
-                f"{self._path}: was cut while it was used; delete {self._path.parent}, which is "
-                "made again, and start again"
-            )
-        return data
+            raise self._damaged()
+        for number, at in enumerate(range(0, wanted, size), block):
+            if xxhash.xxh3_64_intdigest(data[at : at + size]) != self._digests[number]:
+                raise self._damaged()
+        return data[first * self._size - begin : last * self._size - begin]
+
+    def _damaged(self) -> RunError:
+        """It goes, so that the table is made again, but not one that has come into its place."""
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._file), self._path.stat()):
+                self._path.unlink()
+        return RunError(
+            f"{self._path}: does not have the bytes that were written; the shards are not at "
+            f"fault. Start again: this table is made again from their indices, once "
+            f"{self._path.parent} is deleted where that could not be done here"
+        )
 
 
 def write_column(path: Path, dtype: DTypeLike, count: int) -> "np.memmap[Any, Any]":
-    """A new column to fill in."""
+    """A new column to fill in, and then to `seal`."""
     return numpy_format.open_memmap(path, "w+", np.dtype(dtype), (count,), version=(1, 0))
+
+
+def seal(path: Path) -> None:
+    """Writes the digests of a column that is whole."""
+    with _opened(path) as (file, count, dtype):
+        rows = _rows_of_a_block(dtype.itemsize)
+        blocks = iter(lambda: file.read(rows * dtype.itemsize), b"")
+        digests = np.fromiter(map(xxhash.xxh3_64_intdigest, blocks), np.uint64, -(-count // rows))
+    np.save(_beside(path), digests)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tuple[BinaryIO, int, np.dtype[Any]]]":
+    """At its first row, with their number and type."""
+    with path.open("rb") as file:
+        if numpy_format.read_magic(file) != (1, 0):
+            raise ValueError(f"{path}: not as this avdata writes it")
+        (count,), _, dtype = numpy_format.read_array_header_1_0(file)
+        yield file, count, dtype
+
+
+def _rows_of_a_block(size: int) -> int:
+    """A power of two, so that a block ends where `MOST_ROWS` end."""
+    rows: int = 1 << max(0, (BLOCK_BYTES // size).bit_length() - 1)
+    return min(rows, MOST_ROWS)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".digests.npy")

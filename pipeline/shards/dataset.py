@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from avdata import storage
 from avdata.encoders.spec import ClipShape, Specs
 from avdata.errors import CorruptShard, UsageError
+from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.index import (
     FORMAT,
     Member,
@@ -70,8 +70,9 @@ class Dataset:
     def indices(self) -> Iterator[tuple[dict[str, Any], ShardIndex]]:
         """Each listed shard with its index, in the order of the list."""
         paths = [index_path(self.root, shard["name"]) for shard in self.shards]
-        with ThreadPoolExecutor(THREADS) as pool:
-            yield from zip(self.shards, pool.map(read_index, paths), strict=True)
+        # No more of them than that: an index takes 2 KB of memory a sample.
+        with ahead(read_index, paths, 2 * THREADS, THREADS) as indices:
+            yield from zip(self.shards, indices, strict=True)
 
     def samples(self, split: str) -> list[SampleEntry]:
         """Every sample of a split, in the order of the plan."""
@@ -128,8 +129,8 @@ def describe_dataset(root: Path) -> Dataset:
 def require_indices(dataset: Dataset) -> None:
     """CorruptShard when an index is not the one listed."""
     paths = [index_path(dataset.root, shard["name"]) for shard in dataset.shards]
-    with ThreadPoolExecutor(THREADS) as pool:
-        for shard, path, found in zip(dataset.shards, paths, pool.map(digest, paths), strict=True):
+    with ahead(digest, paths, 2 * THREADS, THREADS) as digests:
+        for shard, path, found in zip(dataset.shards, paths, digests, strict=True):
             if found != shard["index_digest"]:
                 raise CorruptShard(
                     f"{path}: missing or not the one listed; run `avdata encode` again, or make it "

@@ -1,7 +1,9 @@
 """The table of a dataset, made from its indices the first time."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
+from avdata import storage
 from avdata.errors import CorruptShard, UsageError
 from avdata.pipeline.shards.dataset import Dataset, require_indices
 from avdata.pipeline.shards.table import (
@@ -15,6 +17,8 @@ from avdata.pipeline.shards.table import (
 )
 from avdata.progress import progress
 
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError)
+"""What reading a table raises that is not there or not whole."""
 MANY = 500
 """Shards whose indices take long enough to show progress."""
 
@@ -22,33 +26,40 @@ MANY = 500
 def open_table(dataset: Dataset) -> Table:
     """CorruptShard when an index is not the one that dataset.json lists; UsageError when there
     are no samples, or no folder to keep the table in.
+
+    Of several processes that need it at once, one makes it.
     """
     folder = table_folder(dataset.digest)
     shards = [TableShard(one["name"], one["split"], one["bucket"]) for one in dataset.shards]
     if not any(one["num_samples"] for one in dataset.shards):
         raise UsageError(f"{dataset.root}: the shards have no samples to train on")
-    # Asked first: one that another process commits from here on is not removed.
-    there = folder.exists()
     try:
         return read_table(shards, folder)
-    except (OSError, EOFError, ValueError, LookupError, TypeError):
-        _make(dataset, replaced=there)
-    return read_table(shards, folder)
-
-
-def _make(dataset: Dataset, *, replaced: bool) -> None:
-    require_indices(dataset)
-    folder = table_folder(dataset.digest)
-    count = sum(shard["num_samples"] for shard in dataset.shards)
+    except DAMAGED:
+        pass
     try:
-        if replaced:
-            remove_table(folder)
-        with committed_table(folder, count) as builder:
-            _fill(builder, dataset)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with storage.locked(folder.with_name(f"{folder.name}.lock")):
+            # Asked first: where there are no locks, one that is committed meanwhile is not removed.
+            there = folder.exists()
+            try:
+                return read_table(shards, folder)
+            except DAMAGED:
+                if there:
+                    remove_table(folder)
+                _make(dataset, folder)
+                return read_table(shards, folder)
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot be written ({error}); name a folder in AVDATA_CACHE"
         ) from error
+
+
+def _make(dataset: Dataset, folder: Path) -> None:
+    require_indices(dataset)
+    count = sum(shard["num_samples"] for shard in dataset.shards)
+    with committed_table(folder, count) as builder:
+        _fill(builder, dataset)
 
 
 def _fill(builder: TableBuilder, dataset: Dataset) -> None:

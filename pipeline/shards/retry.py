@@ -14,6 +14,9 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 REREADS = 2
 """Of bytes that are not those that were written: the way here may have changed them."""
 
+_SPREAD = random.SystemRandom()
+"""Not the module's own numbers, which are the user's to seed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
@@ -48,4 +51,4 @@ class Attempts:
     def _pause(self, number: int) -> None:
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
         # Spread, so that a thousand readers do not come back in one moment.
-        self.stop.wait(pause * random.uniform(0.75, 1.25))
+        self.stop.wait(pause * _SPREAD.uniform(0.75, 1.25))

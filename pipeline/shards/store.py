@@ -4,6 +4,7 @@ A local range is one `preadv` into its places; a remote one is one ranged GET th
 `avdata[s3]` brings.
 """
 
+import errno
 import os
 import weakref
 from collections.abc import Sequence
@@ -24,6 +25,19 @@ MAX_PIECES = 1000
 """Of memory in one `preadv`; Linux takes 1024."""
 
 
+MAY_PASS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EAGAIN", "EBUSY", "EINTR", "EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"),
+        # Of network mounts: gone for a while, or another server in the place of the first.
+        *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("ENETUNREACH", "ENOTCONN", "EPIPE", "EREMOTEIO", "ESHUTDOWN", "ESTALE", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)
+)
+"""Errors of a file that another attempt may not meet."""
+
+
 class Transient(Exception):
     """A read failed in a way that may not last."""
 
@@ -39,7 +53,8 @@ class Store(Protocol):
     def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
         """Fills pieces of memory, one after the other, with the bytes from `offset` on.
 
-        CorruptShard when the file is missing or ends before that; Transient.
+        CorruptShard when the file is missing, ends before that or lies on a bad sector; UsageError
+        when it cannot be read at all; Transient.
         """
         ...
 
@@ -65,9 +80,9 @@ class LocalStore:
                 left = _after(left, count)
         except FileNotFoundError:
             raise CorruptShard(f"{path}: missing; run `avdata encode` again") from None
-        except OSError as error:  # Network mounts, too many open files.
+        except OSError as error:
             self._opened.cache_clear()
-            raise Transient(f"{path}: {error}") from error
+            raise _worded(path, error) from error
         except CorruptShard:
             self._opened.cache_clear()  # The next attempt opens it anew.
             raise
@@ -121,9 +136,11 @@ class RemoteStore:
         except PermissionError as error:
             raise UsageError(f"{path}: refused ({error}); check {storage.S3_SETTINGS}") from error
         except (OSError, TimeoutError, ClientError, BotoCoreError) as error:
+            if storage.past_the_end(error):
+                raise CorruptShard(
+                    f"{path}: has no byte {first}; run `avdata encode` again"
+                ) from error
             said = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            if "Range Not Satisfiable" in said or "InvalidRange" in said:
-                raise CorruptShard(f"{path}: ends before byte {first}") from error
             raise Transient(f"{path}: {said}") from error
         return got
 
@@ -148,6 +165,15 @@ def open_store(root: str | Path, timeout_seconds: float = 20.0, connections: int
     # Attempts are ours to make and to count.
     files.retries = 1
     return RemoteStore(name, files, timeout_seconds)
+
+
+def _worded(path: str, error: OSError) -> Exception:
+    """What an error of a local file means for who wanted its bytes."""
+    if error.errno == errno.EIO:
+        return CorruptShard(f"{path}: {error.strerror}; run `avdata encode` again on a sound disk")
+    if error.errno in MAY_PASS:
+        return Transient(f"{path}: {error}")
+    return UsageError(f"{path}: cannot be read ({error.strerror}); mend that and start again")
 
 
 def _after(pieces: Sequence[memoryview], count: int) -> list[memoryview]:

@@ -2,8 +2,8 @@
 
 Made once from the indices of the shards, each checked against the digest that dataset.json lists,
 and kept under the dataset's digest in a cache folder: AVDATA_CACHE, else ~/.cache/avdata. It can
-be deleted at any time. Opening it takes as long for ten million samples as for ten, and memory
-as much.
+be deleted at any time, and has digests of its own, checked where it is read. Opening it takes as
+long for ten million samples as for ten, and memory as much.
 """
 
 import json
@@ -15,22 +15,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
+from avdata import storage
 from avdata.errors import CorruptShard
-from avdata.pipeline.shards.column import Column, write_column
+from avdata.pipeline.shards.column import Column, seal, write_column
 from avdata.pipeline.shards.index import IndexedSample, Member
 from avdata.pipeline.shards.sample import ARRAYS
 
-VERSION = 2
+VERSION = 3
 MEMBERS = (*(f"{name}.npy" for name in ARRAYS), "json")
 PLACE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("digest", "<u8"), ("shape", "<i4")])
 MAX_SUBSETS, KEY_BYTES = 64, 64
 ROW = np.dtype([("key", f"S{KEY_BYTES}"), ("places", PLACE, len(MEMBERS))])
 """What reading a sample takes, in one place; members are in the order of `MEMBERS`."""
+COLUMNS = ("rows", "sources", "source_names", "subsets")
 STALE_SECONDS = 24 * 3600.0
 """After which nobody can be writing a table any more."""
 
@@ -128,12 +131,12 @@ class TableBuilder:
             one.flush()
         found = np.array([one.encode() for one in self._sources], dtype=np.bytes_)
         np.save(self._folder / "source_names.npy", found)
-        named = {
-            "shapes": [list(one) for one in self._shapes],
-            "subset_names": list(self._subsets),
-            "first": self._first,
-        }
-        (self._folder / "table.json").write_text(json.dumps(named))
+        seal_table(
+            self._folder,
+            shapes=[list(one) for one in self._shapes],
+            subset_names=list(self._subsets),
+            first=self._first,
+        )
 
     def _place(self, sample: IndexedSample, name: str) -> tuple[int, int, int, int]:
         member = sample.members.get(name)
@@ -150,6 +153,14 @@ class TableBuilder:
                 raise CorruptShard(f"more than {MAX_SUBSETS} subsets; the index has no bits left")
             bits |= 1 << number
         return bits
+
+
+def seal_table(folder: Path, **named: list[Any]) -> None:
+    """Writes the digests of its columns, and what `Table` has beside them."""
+    for name in COLUMNS:
+        seal(folder / f"{name}.npy")
+    plain = {**named, "digest": storage.digest_json(named)}
+    (folder / "table.json").write_text(json.dumps(plain))
 
 
 def cache_folder() -> Path:
@@ -218,8 +229,9 @@ def _to_disk(path: Path) -> None:
 def read_table(shards: Sequence[TableShard], folder: Path) -> Table:
     """A committed table; any error where there is none or it is damaged."""
     named = json.loads((folder / "table.json").read_text())
-    names = ("rows", "sources", "source_names", "subsets")
-    columns = {name: Column(folder / f"{name}.npy") for name in names}
+    if named.pop("digest") != storage.digest_json(named):
+        raise ValueError(f"{folder}: table.json does not have what was written")
+    columns = {name: Column(folder / f"{name}.npy") for name in COLUMNS}
     counts = {len(columns[name]) for name in ("rows", "sources", "subsets")}
     if counts != {named["first"][-1]} or len(named["first"]) != len(shards) + 1:
         raise ValueError(f"{folder}: columns of {counts} samples in {len(named['first'])} shards")

@@ -1,16 +1,22 @@
+import errno
+import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry
 
 from avdata.errors import CorruptShard, UsageError
 from avdata.pipeline.shards import store
-from avdata.pipeline.shards.store import open_store
+from avdata.pipeline.shards.retry import Attempts
+from avdata.pipeline.shards.store import Transient, open_store
 
 
 def test_what_reads_s3_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)  # A class that was loaded before.
     with pytest.raises(UsageError, match=r"pip install 'avdata\[s3\]'"):
         open_store("s3://bucket/shards")
 
@@ -56,5 +62,57 @@ def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
         local.read_into("tar", 0, [memoryview(into)])
     (tmp_path / "new").write_bytes(b"four")
     (tmp_path / "new").replace(path)
+    local.read_into("tar", 0, [memoryview(into)])
+    assert into == b"four"
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def in_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.write_bytes(b"")
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("make", [a_folder, in_a_file, a_loop])
+def test_what_never_will_be_a_file_is_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "bucket" / "train.tar"
+    path.parent.mkdir()
+    make(path)
+    local = open_store(tmp_path)
+    with pytest.raises(UsageError, match=r"bucket/train\.tar: cannot be read"):
+        Attempts()(lambda: local.read_into("bucket/train.tar", 0, [memoryview(bytearray(4))]))
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [
+        (errno.EACCES, UsageError),
+        (errno.EIO, CorruptShard),
+        (errno.ESTALE, Transient),
+        (errno.EMFILE, Transient),
+        (errno.ETIMEDOUT, Transient),
+    ],
+)
+def test_an_error_of_a_file_is_the_users_or_damage_or_one_that_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, raised: type[Exception]
+) -> None:
+    (tmp_path / "tar").write_bytes(b"four")
+    local, into = open_store(tmp_path), bytearray(4)
+
+    def fails(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "preadv", fails)
+    with pytest.raises(raised, match="tar: "):
+        local.read_into("tar", 0, [memoryview(into)])
+    monkeypatch.undo()
     local.read_into("tar", 0, [memoryview(into)])
     assert into == b"four"

@@ -1,15 +1,26 @@
+import dataclasses
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from avdata.errors import CorruptShard, UsageError
-from avdata.pipeline.shards.dataset import Dataset, describe_dataset
-from avdata.pipeline.shards.index import index_path
+from avdata.errors import CorruptShard, RunError, UsageError
+from avdata.pipeline.shards import dataset as described
+from avdata.pipeline.shards import open_table as opening
+from avdata.pipeline.shards.browse import Shards, open_shards
+from avdata.pipeline.shards.column import Column, seal, write_column
+from avdata.pipeline.shards.dataset import Dataset, describe_dataset, require_indices
+from avdata.pipeline.shards.index import ShardIndex, index_path, read_index
 from avdata.pipeline.shards.open_table import open_table
-from avdata.pipeline.shards.table import table_folder
+from avdata.pipeline.shards.table import seal_table, table_folder
 from tests.trainer.shards import write_shards
 
 
@@ -63,7 +74,10 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
-@pytest.mark.parametrize("name", ["table.json", "rows.npy", "subsets.npy", "source_names.npy"])
+NAMES = ["table.json", "rows.npy", "subsets.npy", "source_names.npy", "rows.digests.npy"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
 def test_a_damaged_table_is_made_again(
     dataset: Dataset, damage: Callable[[Path], None], name: str
@@ -74,7 +88,118 @@ def test_a_damaged_table_is_made_again(
     damage(folder / name)
     again = open_table(dataset)
     assert [again.sample(row) for row in range(len(again))] == samples
-    assert list(folder.parent.iterdir()) == [folder]
+    assert {*folder.parent.iterdir()} == {folder, folder.with_name(f"{folder.name}.lock")}
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def looked_up(shards: Shards) -> list[object]:
+    return [shards.entry(number) for number in range(len(shards))]
+
+
+@pytest.mark.parametrize("damage", [flipped, cut])
+@pytest.mark.parametrize("name", ["rows.npy", "subsets.npy", "sources.npy", "source_names.npy"])
+def test_a_part_of_a_table_that_changed_is_not_used_nor_blamed_on_the_shards(
+    dataset: Dataset, damage: Callable[[Path], None], name: str
+) -> None:
+    whole = looked_up(open_shards(dataset.root))
+    opened = open_shards(dataset.root)
+    damage(table_folder(dataset.digest) / name)
+    with pytest.raises(RunError, match=rf"{name}: .* the shards are not at fault.*made again") as e:
+        looked_up(opened)
+    assert not isinstance(e.value, CorruptShard)
+    assert looked_up(open_shards(dataset.root)) == whole
+
+
+def test_what_was_found_damaged_is_not_removed_where_it_was_made_again(dataset: Dataset) -> None:
+    whole = looked_up(open_shards(dataset.root))
+    flipped(table_folder(dataset.digest) / "rows.npy")
+    one, other = open_shards(dataset.root), open_shards(dataset.root)
+    with pytest.raises(RunError):
+        looked_up(one)
+    again = open_shards(dataset.root)
+    with pytest.raises(RunError):
+        looked_up(other)
+    assert (table_folder(dataset.digest) / "rows.npy").exists()
+    assert looked_up(again) == whole
+
+
+def test_changed_text_of_a_table_makes_it_anew(dataset: Dataset) -> None:
+    names = open_table(dataset).subset_names
+    path = table_folder(dataset.digest) / "table.json"
+    path.write_text(path.read_text().replace("contact", "contacs"))
+    assert open_table(dataset).subset_names == names
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.lists(st.integers(0, 2999)), first=st.integers(0, 3000), end=st.integers(0, 3000))
+def test_rows_of_a_column_are_those_of_the_array(
+    column: Path, rows: list[int], first: int, end: int
+) -> None:
+    whole, found = np.load(column), Column(column)
+    wanted = np.array(rows, np.int64)
+    assert np.array_equal(found[wanted], whole[wanted])
+    assert np.array_equal(found[first:end], whole[first:end])
+    together = np.repeat(np.sort(wanted), 2)
+    assert np.array_equal(found[together], whole[together])
+
+
+@pytest.fixture(scope="module")
+def column(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("column") / "some.npy"
+    array = write_column(path, "S100", 3000)
+    array[:] = np.arange(3000).astype("S")
+    array.flush()
+    seal(path)
+    return path
+
+
+def test_few_indices_are_in_memory_while_it_is_made(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, taken, most = 0, 0, 0
+
+    def noted(path: Path) -> ShardIndex:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun - taken)
+        return read_index(path)
+
+    monkeypatch.setattr(described, read_index.__name__, noted)
+    many = dataclasses.replace(dataset, shards=dataset.shards[:1] * 200)
+    for _ in many.indices():
+        time.sleep(0.001)  # The builder is slower than those who read.
+        taken += 1
+    assert taken == begun == 200
+    assert most <= 3 * described.THREADS
+
+
+def gone(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("damage", [cut, gone])
+def test_of_those_that_need_a_table_at_once_one_makes_it(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    whole = looked_up(open_shards(dataset.root))
+    makers: list[Dataset] = []
+
+    def noted(dataset: Dataset) -> None:
+        makers.append(dataset)
+        require_indices(dataset)
+
+    monkeypatch.setattr(opening, require_indices.__name__, noted)
+    for times in range(1, 4):
+        damage(table_folder(dataset.digest) / "rows.npy")
+        with ThreadPoolExecutor(8) as pool:
+            opened = list(pool.map(open_shards, [dataset.root] * 8))
+        assert all(looked_up(one) == whole for one in opened)
+        assert len(makers) == times
 
 
 def test_a_table_of_other_shards_is_made_again(dataset: Dataset) -> None:
@@ -82,7 +207,8 @@ def test_a_table_of_other_shards_is_made_again(dataset: Dataset) -> None:
     file = table_folder(dataset.digest) / "table.json"
     named = json.loads(file.read_text())
     named["first"][-1] -= 1
-    file.write_text(json.dumps(named))
+    del named["digest"]
+    seal_table(file.parent, **named)
     assert len(open_table(dataset)) == count
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 
+from avdata import storage
 from avdata.errors import CorruptShard
 
 
@@ -15,7 +16,7 @@ class Quarantine:
     def __init__(self, most: int, file: Path | None = None) -> None:
         self._most, self._file = most, file
         self._lock = threading.Lock()
-        self._listed = set() if file is None else _keys(file)
+        self._listed: set[str] = set()
         self.keys: set[str] = set()
         """Of training samples found damaged since it was opened."""
 
@@ -38,29 +39,25 @@ class Quarantine:
             self._list(key, tar, error)
 
     def _list(self, key: str, tar: str, error: CorruptShard) -> None:
-        """Once, also over restarts."""
+        """Once, also over restarts and processes."""
         if key in self._listed:
             return
         self._listed.add(key)
-        if self._file is not None:
-            _append(self._file, {"key": key, "tar": tar, "reason": str(error)})
+        if self._file is None:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with storage.locked(self._file) as descriptor:
+            listed = self._file.read_text(errors="replace")
+            if key not in _keys(listed):
+                line = json.dumps({"key": key, "tar": tar, "reason": str(error)})
+                cut = listed and not listed.endswith("\n")  # By the end of its process.
+                os.write(descriptor, (("\n" if cut else "") + line + "\n").encode())
 
 
-def _keys(file: Path) -> set[str]:
-    """Of a list; a line that was cut off has none."""
+def _keys(listed: str) -> set[str]:
+    """A line that was cut off has none."""
     found = set()
-    with contextlib.suppress(FileNotFoundError):
-        for line in file.read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                found.add(json.loads(line)["key"])
+    for line in listed.splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found.add(json.loads(line)["key"])
     return found
-
-
-def _append(file: Path, line: dict[str, str]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        # One write: lines of several processes do not mix.
-        os.write(descriptor, (json.dumps(line) + "\n").encode())
-    finally:
-        os.close(descriptor)

@@ -46,6 +46,11 @@ def a_loader(
     return open_loader(shards, TrainConfig(**settings), group, quarantine)
 
 
+def epoch(loader: Loader) -> range:
+    """Steps of the first one."""
+    return range(loader.plan.steps_before(1))
+
+
 def tensors(part: Clean | None) -> list[torch.Tensor]:
     return [] if part is None else [part.latents, part.noise, part.text, part.text_mask]
 

@@ -116,9 +116,28 @@ def reset(handler: Handler, _status: int, _headers: dict[str, str], _body: bytes
 
 
 def busy(handler: Handler, _status: int, _headers: dict[str, str], _body: bytes) -> None:
-    """503 SlowDown."""
-    said = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-    handler.answer(503, {"Content-Length": str(len(said)), "Content-Type": "text/xml"}, said)
+    """Asks to be asked less often."""
+    _refuse(handler, 503, "SlowDown", "Reduce your request rate.")
+
+
+def past_the_end(handler: Handler, _status: int, _headers: dict[str, str], _body: bytes) -> None:
+    """As AWS and MinIO say it."""
+    _refuse(handler, 416, "InvalidRange", "The requested range is not satisfiable")
+
+
+def denied(handler: Handler, _status: int, _headers: dict[str, str], _body: bytes) -> None:
+    """No key opens it."""
+    _refuse(handler, 403, "AccessDenied", "Access Denied")
+
+
+def empty(handler: Handler, _status: int, _headers: dict[str, str], _body: bytes) -> None:
+    """Past the end, without a word."""
+    handler.answer(416, {"Content-Length": "0"}, b"")
+
+
+def _refuse(handler: Handler, status: int, code: str, message: str) -> None:
+    said = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    handler.answer(status, {"Content-Length": str(len(said)), "Content-Type": "text/xml"}, said)
 
 
 def flipped(handler: Handler, status: int, headers: dict[str, str], body: bytes) -> None:

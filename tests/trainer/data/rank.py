@@ -18,13 +18,17 @@ EPOCHS = 3
 def main(shards: str, rank: int, world: int, store: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     stream = ShardStream(Path(shards), 4, seed=5, rank=rank, world=world)
-    shapes, counted = [], []
+    shapes: list[list[int]] = []
+    counted: list[list[str]] = []
     for batch in chain.from_iterable(stream for _ in range(EPOCHS)):
         weighed = zip(batch["keys"], batch["weight"].tolist(), strict=True)
         mine = (list(batch["video"].shape), [key for key, weight in weighed if weight])
         all_of_them: list[tuple[list[int], list[str]]] = [mine] * world
         dist.all_gather_object(all_of_them, mine)
         assert all(shape == mine[0] for shape, _ in all_of_them)
+        if not shapes:
+            sys.stdout.write("reads\n")
+            sys.stdout.flush()
         shapes.append(mine[0])
         counted.append([key for _, keys in all_of_them for key in keys])
     dist.destroy_process_group()

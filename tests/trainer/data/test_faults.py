@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -11,16 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from avdata.errors import CorruptShard, RunError, UsageError
+from avdata.errors import CorruptShard, RunError
 from avdata.pipeline.shards import retry
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.pipeline.shards.retry import Attempts
 from avdata.pipeline.shards.store import LocalStore, Store, Transient
-from avdata.trainer.data.cache import RangeCache
 from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.loader import Loader
-from tests.trainer.data.loaders import STRICT, a_loader, everything, flip, same, write
+from tests.trainer.data.loaders import STRICT, a_loader, epoch, everything, flip, same, write
 
 LENIENT = ReadConfig(threads=2, max_bad_samples=3, max_bad_share=1)
 
@@ -28,10 +28,6 @@ LENIENT = ReadConfig(threads=2, max_bad_samples=3, max_bad_share=1)
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     return write(tmp_path / "shards")
-
-
-def epoch(loader: Loader) -> range:
-    return range(loader.plan.steps_before(1))
 
 
 @pytest.mark.parametrize("member", ["video.npy", "audio_text.npy"])
@@ -97,7 +93,7 @@ def test_of_few_samples_none_may_be_damaged_unless_asked_for(dataset: Dataset) -
 def test_a_sample_is_listed_once_over_restarts(dataset: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "quarantine.jsonl"
     bad = flip(dataset, "video.npy", most=2)
-    path.write_text('{"key": "cut o\n')
+    path.write_text('{"key": "cut o')
     for _ in range(2):
         loader = a_loader(dataset.root, read=LENIENT, quarantine=path)
         list(loader.batches(0, len(epoch(loader))))
@@ -105,6 +101,16 @@ def test_a_sample_is_listed_once_over_restarts(dataset: Dataset, tmp_path: Path)
         assert loader.feed.quarantine.keys == set(bad)
     listed = [json.loads(line)["key"] for line in path.read_text().splitlines()[1:]]
     assert sorted(listed) == sorted(bad)
+
+
+def test_a_sample_is_listed_once_over_processes(dataset: Dataset, tmp_path: Path) -> None:
+    path, bad = tmp_path / "quarantine.jsonl", flip(dataset, "video.npy", most=3)
+    ranks = [a_loader(dataset.root, rank, 2, LENIENT, quarantine=path) for rank in range(2)]
+    steps = ranks[0].plan.steps_before(4)
+    for _ in zip(*(loader.batches(0, steps) for loader in ranks), strict=True):
+        pass
+    assert sum(len(loader.feed.quarantine.keys) for loader in ranks) > len(bad)  # They moved.
+    assert sorted(json.loads(line)["key"] for line in path.read_text().splitlines()) == sorted(bad)
 
 
 def test_a_repaired_shard_is_read_again(dataset: Dataset, tmp_path: Path) -> None:
@@ -257,88 +263,19 @@ def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     def silent() -> None:
         raise Transient("x")
 
+    before = random.getstate()
+
     for _ in range(2):
         with pytest.raises(RunError):
             Attempts(6)(silent)
+    assert random.getstate() == before  # The user's own numbers.
     first, second = pauses[:5], pauses[5:]
     assert first == sorted(first)
     assert first != second
     assert sum(first) > 10
 
 
-@pytest.fixture
-def cached(tmp_path: Path) -> ReadConfig:
-    return ReadConfig(threads=2, max_bad_samples=0, cache=str(tmp_path / "cache"), cache_gib=1)
-
-
-def copies(read: ReadConfig) -> list[Path]:
-    assert read.cache is not None
-    return [path for path in Path(read.cache).rglob("*") if path.is_file()]
-
-
-def test_a_cache_gives_the_same_batches_without_the_store(
-    dataset: Dataset, cached: ReadConfig
-) -> None:
-    first = a_loader(dataset.root, read=cached)
-    steps = len(epoch(first))
-    whole = list(first.batches(0, steps))
-    for tar in Path(dataset.root).glob("*/train-*.tar"):
-        tar.unlink()
-    second = a_loader(dataset.root, read=cached)
-    assert all(map(same, whole, second.batches(0, steps)))
-    assert second.metrics()["cache_hits"] == second.metrics()["samples"]
-
-
-def test_a_damaged_copy_is_fetched_again(dataset: Dataset, cached: ReadConfig) -> None:
-    whole = list(a_loader(dataset.root, read=cached).batches(0, 3))
-    for number, path in enumerate(copies(cached)):
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data if number % 2 else data[:-9])
-    again = a_loader(dataset.root, read=cached)
-    assert all(map(same, whole, again.batches(0, 3)))
-    assert again.metrics()["cache_misses"] >= len(copies(cached))
-    third = a_loader(dataset.root, read=cached)
-    assert all(map(same, whole, third.batches(0, 3)))
-    assert third.metrics()["cache_misses"] == 0
-
-
-def test_a_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path) -> None:
-    size = 1000
-    cache = RangeCache(tmp_path / "c", 20 * size, "digest")
-    data = [memoryview(bytearray([k]) * size) for k in range(256)]
-    for k, one in enumerate(data):
-        cache.put("tar", k * size, [one])
-        out = memoryview(bytearray(size))
-        assert cache.read_into("tar", k * size, [out])
-        assert out == one
-        kept = [path.stat().st_size for path in (tmp_path / "c").rglob("*") if path.is_file()]
-        assert sum(kept) <= 20 * size
-    out = memoryview(bytearray(size))
-    assert not cache.read_into("tar", 0, [out])
-    assert not RangeCache(tmp_path / "c", size, "other").read_into("tar", 255 * size, [out])
-
-
-def test_a_copy_that_was_used_outlives_those_that_were_not(tmp_path: Path) -> None:
-    size, room = 1000, 18
-    cache = RangeCache(tmp_path / "c", 20 * size, "digest")
-    for k in range(room):
-        cache.put("tar", k * size, [memoryview(bytes(size))])
-        for path in (tmp_path / "c").rglob("*"):  # Long ago, in this order.
-            os.utime(path, (path.stat().st_mtime - 1000,) * 2)
-
-    def kept(k: int) -> bool:
-        return cache.read_into("tar", k * size, [memoryview(bytearray(size))])
-
-    assert kept(0)
-    for k in range(room, room + 5):
-        cache.put("tar", k * size, [memoryview(bytes(size))])
-    assert kept(0)
-    assert not any(map(kept, range(1, 6)))
-
-
-def test_a_cache_that_cannot_be_is_one_line(dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    read = ReadConfig(cache=str(tmp_path / "file" / "cache"))
-    with pytest.raises(UsageError, match=r"data\.read\.cache = "):
-        a_loader(dataset.root, read=read)
+def test_attempts_that_outlast_a_collective_are_refused() -> None:
+    with pytest.raises(ValueError, match="longer than the other processes wait"):
+        ReadConfig(attempts=8, timeout_seconds=60)
+    ReadConfig(attempts=4, timeout_seconds=60)

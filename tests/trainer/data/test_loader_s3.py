@@ -14,11 +14,12 @@ import pytest
 
 from avdata import storage
 from avdata.errors import CorruptShard, RunError, UsageError
+from avdata.pipeline.shards.browse import open_shards
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.trainer.data.config import ReadConfig
 from tests.s3 import needs_server
 from tests.trainer.data.loaders import a_loader, same, write
-from tests.trainer.data.proxy import FAULTS, Proxy, proxied
+from tests.trainer.data.proxy import FAULTS, Proxy, Spoil, denied, empty, past_the_end, proxied
 
 pytestmark = needs_server
 READ = ReadConfig(threads=2, ahead=1, timeout_seconds=2, max_bad_samples=0)
@@ -98,6 +99,35 @@ def test_a_missing_shard_is_named(far: str) -> None:
         tar.unlink()
     with pytest.raises(CorruptShard, match=r"s3://.*/train-.*\.tar: missing"):
         list(a_loader(far, read=READ).batches(0, 1))
+
+
+def test_a_shard_that_was_cut_is_damage_and_not_a_store_that_does_not_answer(far: str) -> None:
+    for tar in storage.place(far).glob("*/train-*.tar"):
+        tar.write_bytes(tar.read_bytes()[:600])
+    with pytest.raises(CorruptShard, match=r"s3://.*/train-.*\.tar: has no byte \d+"):
+        list(a_loader(far, read=READ).batches(0, 1))
+    with pytest.raises(CorruptShard, match=r"s3://.*/train-.*\.tar: .* bytes that were written"):
+        _ = open_shards(far, "train")[0]
+    allowed = dataclasses.replace(READ, max_bad_samples=99, max_bad_share=1)
+    loader = a_loader(far, read=allowed)
+    batches = list(loader.batches(0, 2))
+    assert loader.metrics()["substitutes"] == sum(len(batch.keys) for batch in batches)
+
+
+@pytest.mark.parametrize("answer", [past_the_end, empty])
+def test_other_servers_say_so_in_other_words(far: str, proxy: Proxy, answer: Spoil) -> None:
+    loader = a_loader(far, read=READ)
+    proxy.spoil, proxy.every = answer, None
+    with pytest.raises(CorruptShard, match=r"s3://.*/train-.*\.tar: "):
+        list(loader.batches(0, 1))
+
+
+def test_a_refusal_stops_at_once(far: str, proxy: Proxy) -> None:
+    loader = a_loader(far, read=dataclasses.replace(READ, timeout_seconds=30))
+    proxy.spoil, proxy.every = denied, None
+    with pytest.raises(UsageError, match=r"s3://.*/train-.*\.tar: refused"):
+        list(loader.batches(0, 1))
+    assert loader.metrics()["retries"] == 0
 
 
 def test_wrong_credentials_stop_at_once(far: str, monkeypatch: pytest.MonkeyPatch) -> None:

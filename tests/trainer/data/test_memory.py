@@ -1,13 +1,12 @@
 """What a large corpus costs in memory: not its table."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avdata.pipeline.shards.column import write_column
-from avdata.pipeline.shards.table import MEMBERS, ROW, Table, TableShard, read_table
+from avdata.pipeline.shards.table import MEMBERS, ROW, Table, TableShard, read_table, seal_table
 from avdata.trainer.data.config import MixConfig
 from avdata.trainer.data.located import locate
 from avdata.trainer.data.plan import Plan
@@ -33,9 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = write_column(root / "rows.npy", ROW, count)
     rows["key"] = np.arange(count).astype("S8")
     rows["places"]["shape"] = np.arange(len(MEMBERS))
-    named = {"shapes": [[1]] * len(MEMBERS), "subset_names": ["a", "b"]}
-    named["first"] = list(range(0, count + 1, SHARD))
-    (root / "table.json").write_text(json.dumps(named))
+    first = list(range(0, count + 1, SHARD))
+    seal_table(root, shapes=[[1]] * len(MEMBERS), subset_names=["a", "b"], first=first)
     return root
 
 
