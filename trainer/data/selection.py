@@ -11,8 +11,8 @@ from numpy import ndarray
 
 from avdata.errors import UsageError
 from avdata.pipeline.shards.table import MEMBERS, Table
+from avdata.trainer.data.bucket import Bucket, Group
 from avdata.trainer.data.config import MixConfig
-from avdata.trainer.data.plan import Bucket, Group
 from avdata.trainer.data.rows import Rows, joined, rows_between, rows_where
 
 CHUNK = 1 << 16
@@ -38,8 +38,7 @@ def buckets_of(
     found = {}
     for name, some in chosen.items():
         groups = [
-            Group(rows, max(1, round(len(rows) * Fraction(str(weight)))))
-            for weight, rows in _weighted(table, some, mix)
+            Group(rows, Fraction(str(weight))) for weight, rows in _weighted(table, some, mix)
         ]
         size = batch_size
         if mix.batch_tokens is not None:

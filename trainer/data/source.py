@@ -84,7 +84,10 @@ def order_of(
         "seed": seed,
         "remainder": mix.remainder,
         "batch_sizes": {name: buckets[name].batch_size for name in sorted(buckets)},
-        "seats": {name: buckets[name].seats for name in sorted(buckets)},
+        "samples": {
+            name: {str(group.weight): len(group.samples) for group in buckets[name].groups}
+            for name in sorted(buckets)
+        },
         "mix": storage.digest_json(asdict(mix)),
     }
     return Order(Plan(buckets, seed, mix.remainder), identity)

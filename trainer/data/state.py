@@ -6,7 +6,8 @@ from typing import Any
 from avdata.errors import UsageError
 from avdata.trainer.data.plan import Plan
 
-VERSION = 1
+VERSION = 2
+"""Of the order that a plan gives, too."""
 State = dict[str, Any]
 
 

@@ -262,6 +262,19 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(
     assert set(without) == {entry.key for entry in entries if entry.source != one}
 
 
+@pytest.mark.parametrize(("weight", "epochs"), [(0.5, 2), (0.1, 10), (0.01, 100), (1.4, 5)])
+def test_a_weight_is_exact_also_where_it_has_a_few_samples(
+    dataset: Dataset, weight: float, epochs: int
+) -> None:
+    loader = a_loader(dataset.root, mix=MixConfig(subset_weights={"contact": weight}))
+    found: Counter[str] = Counter()
+    for step in range(loader.plan.steps_before(epochs)):
+        found.update(loader.keys(step)[: loader.plan.batch(step).num_real])
+    for entry in dataset.samples("train"):
+        wanted = weight if "contact" in entry.subsets else 1
+        assert found[entry.key] == round(epochs * wanted)
+
+
 def test_held_out_samples_are_of_all_buckets_and_fewer_are_among_more(
     tmp_path: Path,
 ) -> None:
@@ -306,7 +319,7 @@ def test_a_token_budget_gives_every_bucket_its_size(dataset: Dataset) -> None:
         ({"seed": 6}, "seed was 5, is 6"),
         ({"batch_size": 8}, "batch_sizes.9x64x64 was 4, is 8"),
         ({"mix": MixConfig(remainder="drop")}, "remainder was pad, is drop"),
-        ({"mix": MixConfig(only_subsets=("contact",))}, "mix was .*seats.9x64x64 was"),
+        ({"mix": MixConfig(only_subsets=("contact",))}, "mix was .*samples.9x64x64.1 was"),
     ],
 )
 def test_the_state_of_another_order_is_refused_with_all_that_differs(
