@@ -1,7 +1,7 @@
 import dataclasses
 import resource
 from collections import Counter
-from itertools import islice
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +273,21 @@ def test_a_weight_is_exact_also_where_it_has_a_few_samples(
     for entry in dataset.samples("train"):
         wanted = weight if "contact" in entry.subsets else 1
         assert found[entry.key] == round(epochs * wanted)
+
+
+def test_the_same_weights_in_another_order_are_the_same_plan(dataset: Dataset) -> None:
+    """Products of floats would depend on it: 0.1 * 0.3 * 1.3 is not 1.3 * 0.3 * 0.1."""
+    one = dataset.samples("train")[0].source
+    weights = {one[:8]: 0.1, one[:10]: 0.3, one[:12]: 1.3}
+    orders = []
+    for some in permutations(weights.items()):
+        mix = MixConfig(source_weights=dict(some), subset_weights={"contact": 0.039})
+        loader = a_loader(dataset.root, mix=mix)
+        (sizes,) = [by for by in loader.order.identity["samples"].values() if len(by) > 2]
+        # One that was not struck in this source, as often as the struck ones of others.
+        assert sizes["39/1000"] > 1
+        orders.append((loader.order.identity, [loader.keys(step) for step in range(20)]))
+    assert all(order == orders[0] for order in orders)
 
 
 def test_held_out_samples_are_of_all_buckets_and_fewer_are_among_more(
