@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from torch import Tensor
 
-from avdata.errors import CorruptShard
+from avdata.errors import CorruptShard, UsageError
 from avdata.pipeline.shards.table import Table
 from avdata.trainer.data.buffers import Lease, Ring, room
 from avdata.trainer.data.config import ReadConfig
@@ -79,6 +79,13 @@ class Feed:
     quarantine: Quarantine
     ring: Ring
     extra: Extra | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise UsageError(
+                f"rank = {self.rank} of world = {self.world}: the rank is a number from 0 to "
+                "world - 1, over all machines"
+            )
 
     def batches(self, first: int, last: int) -> Iterator[HostBatch]:
         """Those of steps `first` to `last` - 1, in order."""

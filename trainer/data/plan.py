@@ -24,6 +24,8 @@ from avdata.trainer.data.permutation import Permutation
 
 BLOCK_SEATS = 1 << 13
 """Of steps that are looked up at once: most of the cost of a small batch is the same for many."""
+MOST_SEATS = 1 << 20
+"""Of a batch: more is a slip of the pen, and fits into no memory."""
 PASS, MIX, BATCHES = 101, 102, 103
 """Streams of the plan's own draws."""
 
@@ -49,6 +51,14 @@ class Plan:
     def __init__(
         self, buckets: Mapping[str, Bucket], seed: int, remainder: Remainder = "pad"
     ) -> None:
+        if seed < 0:
+            raise UsageError(f"seed = {seed} must not be negative")
+        for name, bucket in buckets.items():
+            if not 1 <= bucket.batch_size <= MOST_SEATS:
+                raise UsageError(
+                    f"bucket {name}: a batch of {bucket.batch_size} samples, not 1 to {MOST_SEATS}; "
+                    "give another batch_size or data.mix.batch_tokens"
+                )
         self.names = sorted(name for name, bucket in buckets.items() if bucket.due)
         self._buckets = [buckets[name] for name in self.names]
         self._batches = [Batches(bucket, remainder) for bucket in self._buckets]

@@ -70,7 +70,10 @@ class _Weights:
 
     def __init__(self, table: Table, mix: MixConfig) -> None:
         self._table = table
-        self._only, self._without = _bits(table, mix.only_subsets), _bits(table, mix.without_subsets)
+        self._only, self._without = (
+            _bits(table, mix.only_subsets),
+            _bits(table, mix.without_subsets),
+        )
         self._subsets = {
             int(_bits(table, (name,))): _exact(weight)
             for name, weight in mix.subset_weights.items()

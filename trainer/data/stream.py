@@ -5,16 +5,18 @@
         ...
     saved = stream.state_dict()                         # the same on every rank
 
-Batches are whole already: `batch_size=None`, and no workers, since it reads with threads. With
-torchdata's StatefulDataLoader its state is this one, too.
+Batches are whole already: `batch_size=None`, and no workers, since it reads with threads; others
+are refused. With torchdata's StatefulDataLoader its state is this one, too.
 """
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from avdata.errors import UsageError
 from avdata.trainer.data.buffers import Ring
@@ -25,7 +27,18 @@ from avdata.trainer.data.source import longest_texts, open_source, order_of
 from avdata.trainer.data.state import State, state_at, step_of
 
 ROLES = ("video", "audio", "video_text", "audio_text")
-Batch = dict[str, Any]
+LEAST = {"batch_size": 1, "rank": 0, "world": 1, "seed": 0}
+
+
+class Batch(dict[str, Any]):
+    """A dictionary that DataLoader knows to be a batch, and makes no batches of."""
+
+
+def _collated(_batches: list[Batch], **_: object) -> Batch:
+    raise UsageError("ShardStream gives whole batches; give DataLoader batch_size=None")
+
+
+default_collate_fn_map[Batch] = _collated
 
 
 @dataclass(eq=False)
@@ -51,6 +64,11 @@ class ShardStream(IterableDataset[Batch]):
     roles: Sequence[str] = ROLES
 
     def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            setattr(self, name, _whole(name, getattr(self, name), least))
+        if not self.roles or sorted(set(self.roles) & set(ROLES)) != sorted(self.roles):
+            listed = ", ".join(ROLES)
+            raise UsageError(f"roles = {self.roles}: give some of {listed}, each once")
         config, roles = self.config, self.roles
         self.source = open_source(self.shards, config.read)
         self.order = order_of(self.source, config.mix, self.batch_size, self.seed)
@@ -96,14 +114,24 @@ class ShardStream(IterableDataset[Batch]):
         self.step = step_of(state, self.order.identity)
 
 
+def _whole(name: str, value: object, least: int) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{name} = {value!r} is no whole number from {least} on")
+    return number
+
+
 def _as_plain(host: HostBatch) -> Batch:
     lengths: Mapping[str, Any] = {f"{role}_length": one for role, one in host.lengths.items()}
-    return {
+    return Batch(
         **host.arrays,
         **lengths,
-        "weight": host.weights,
-        "keys": host.keys,
-        "bucket": host.plan.bucket,
-        "epoch": host.plan.epoch,
-        "step": host.plan.step,
-    }
+        weight=host.weights,
+        keys=host.keys,
+        bucket=host.plan.bucket,
+        epoch=host.plan.epoch,
+        step=host.plan.step,
+    )

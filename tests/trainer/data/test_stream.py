@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
+from avdata.trainer.data.config import DataConfig, MixConfig
 from avdata.trainer.data.stream import Batch, ShardStream
 from tests.trainer.data.loaders import write
 
@@ -88,6 +89,46 @@ def test_memory_that_is_used_again_is_never_pinned(
 def test_worker_processes_are_refused(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="num_workers=0"):
         next(iter(DataLoader(a_stream(dataset), batch_size=None, num_workers=1)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_batches_of_batches_are_refused(dataset: Dataset, batch_size: int) -> None:
+    with pytest.raises(UsageError, match="batch_size=None"):
+        next(iter(DataLoader(a_stream(dataset), batch_size=batch_size)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": -1}, "rank = -1 is no whole number from 0 on"),
+        ({"rank": 2, "world": 2}, "rank = 2 of world = 2"),
+        ({"rank": "0"}, "rank = '0' is no whole number"),
+        ({"world": 0}, "world = 0 is no"),
+        ({"batch_size": 0}, "batch_size = 0 is no"),
+        ({"batch_size": -4}, "batch_size = -4 is no"),
+        ({"batch_size": 4.0}, "batch_size = 4.0 is no"),
+        ({"seed": -1}, "seed = -1 is no"),
+        ({"roles": ()}, "roles = .*: give some of video, audio"),
+        ({"roles": ("latents",)}, "roles = .*latents.*: give some of video, audio"),
+        ({"roles": ("video", "video")}, "each once"),
+        ({"config": DataConfig(MixConfig(batch_tokens=10**15))}, "a batch of .*batch_tokens"),
+    ],
+)
+def test_what_cannot_be_is_named(dataset: Dataset, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ShardStream(dataset.root, **{"batch_size": 4, **options})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"version": 1}, {"version": None}, {"step": -3}, {"step": None}, {"identity": None}],
+)
+def test_what_is_no_state_of_this_version_is_refused(
+    dataset: Dataset, damage: dict[str, Any]
+) -> None:
+    stream = a_stream(dataset)
+    with pytest.raises(UsageError, match=r"state .*(version|step)"):
+        stream.load_state_dict({**stream.state_dict(), **damage})
 
 
 def test_another_order_is_refused(dataset: Dataset, tmp_path: Path) -> None:
