@@ -56,8 +56,8 @@ class Plan:
         for name, bucket in buckets.items():
             if not 1 <= bucket.batch_size <= MOST_SEATS:
                 raise UsageError(
-                    f"bucket {name}: a batch of {bucket.batch_size} samples, not 1 to {MOST_SEATS}; "
-                    "give another batch_size or data.mix.batch_tokens"
+                    f"bucket {name}: a batch of {bucket.batch_size} samples, not 1 to "
+                    f"{MOST_SEATS}; give another batch_size or data.mix.batch_tokens"
                 )
         self.names = sorted(name for name, bucket in buckets.items() if bucket.due)
         self._buckets = [buckets[name] for name in self.names]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
@@ -47,7 +48,11 @@ class ShardStream(IterableDataset[Batch]):
 
     A batch is a dictionary: float16 tensors `video` (b c t h w), `audio` (b c l), `video_text`
     (b n d) and `audio_text` (b k e) with zeros after `video_text_length` and `audio_text_length`
-    (b); `weight` (b), 0 for repeats and damaged samples; `keys`, `bucket`, `epoch`, `step`.
+    (b); `weight` (b), 0 for repeats and damaged samples; `share` (b), the weight over that of the
+    global batch, times `world`: DDP's mean over the ranks of `(loss * share).sum()` is the mean
+    over the samples, for any number of ranks (damaged samples count as losses of 0); `positions`
+    (b), the seats' places in the epoch, which with `seed` and `epoch` key random numbers (see
+    `trainer.randomness.generator`); `keys`, `bucket`, `epoch`, `step`.
 
     A batch's memory is used again once nothing refers to its tensors, so it is pageable: a copy to
     a GPU, also one with `non_blocking=True`, has read it when it returns. Whoever wants copies
@@ -103,7 +108,7 @@ class ShardStream(IterableDataset[Batch]):
         for host in self.feed.batches(self.step, last):
             # Counted before it is given out: a state taken while it is used goes on after it.
             self.step = host.plan.step + 1
-            yield _as_plain(host)
+            yield _as_plain(host, self.world)
 
     def state_dict(self) -> State:
         """After the batches given out so far."""
@@ -124,12 +129,14 @@ def _whole(name: str, value: object, least: int) -> int:
     return number
 
 
-def _as_plain(host: HostBatch) -> Batch:
+def _as_plain(host: HostBatch, world: int) -> Batch:
     lengths: Mapping[str, Any] = {f"{role}_length": one for role, one in host.lengths.items()}
     return Batch(
         **host.arrays,
         **lengths,
         weight=host.weights,
+        share=host.weights * (world / host.plan.num_real),
+        positions=torch.from_numpy(host.plan.first_position + host.seats),
         keys=host.keys,
         bucket=host.plan.bucket,
         epoch=host.plan.epoch,

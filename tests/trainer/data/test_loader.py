@@ -44,6 +44,7 @@ def test_the_batches_of_all_ranks_are_the_batch_of_one(dataset: Dataset, world: 
         joined = [torch.cat(some) for some in zip(*map(everything, parts), strict=True)]
         assert equal([one[: len(whole.share)] for one in joined], everything(whole))
         assert not joined[0][len(whole.share) :].any()
+        assert torch.isclose(whole.share.sum(), torch.ones(()))
         assert len({len(part.share) for part in parts}) == 1
 
 

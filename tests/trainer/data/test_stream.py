@@ -10,7 +10,8 @@ from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
 from avdata.trainer.data.config import DataConfig, MixConfig
 from avdata.trainer.data.stream import Batch, ShardStream
-from tests.trainer.data.loaders import write
+from avdata.trainer.randomness import VIDEO, generator
+from tests.trainer.data.loaders import a_loader, write
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,31 @@ def test_a_state_taken_anywhere_goes_on_there_with_any_number_of_ranks(dataset: 
             assert batch["keys"] == [key for half in halves for key in half["keys"]]
             assert torch.equal(batch["video"], torch.cat([half["video"] for half in halves]))
     assert len(stream) == len(whole)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_the_mean_loss_of_a_step_does_not_depend_on_the_number_of_ranks(
+    dataset: Dataset, world: int
+) -> None:
+    ranks = [a_stream(dataset, rank=rank, world=world) for rank in range(world)]
+    for whole, *parts in zip(a_stream(dataset), *ranks, strict=True):
+        losses = [batch["audio"].float().square().mean((1, 2)) for batch in (whole, *parts)]
+        mean = losses[0][whole["weight"] == 1].mean()
+        shared = zip(losses[1:], parts, strict=True)
+        of_ranks = sum((loss * part["share"]).sum() for loss, part in shared) / world
+        assert torch.allclose(of_ranks, mean, rtol=1e-6)
+        assert sum(float(part["share"].sum()) for part in parts) == pytest.approx(world)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_random_numbers_by_position_are_those_of_avdata_train(dataset: Dataset, world: int) -> None:
+    for rank in range(world):
+        own = a_loader(dataset.root, rank, world, seed=3).batches(0, 10)
+        for batch, theirs in zip(a_stream(dataset, rank=rank, world=world), own, strict=False):
+            for seat, position in enumerate(batch["positions"].tolist()):
+                draws = generator(VIDEO, 3, batch["epoch"], position)
+                drawn = draws.standard_normal(batch["video"][seat].shape, np.float32)
+                assert np.array_equal(drawn, theirs.video.noise[seat].numpy())
 
 
 def test_memory_that_is_used_again_is_never_pinned(
