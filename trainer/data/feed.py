@@ -91,7 +91,6 @@ class Feed:
         """Those of steps `first` to `last` - 1, in order."""
         pool = ThreadPoolExecutor(self.read.threads, thread_name_prefix="reader")
         ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
-        self.reader.attempts.stop.clear()
         closed = threading.Event()
         try:
             for batch, samples in self._begun(first, last):
@@ -105,8 +104,7 @@ class Feed:
             while ahead:
                 yield self._ready(ahead)
         finally:
-            closed.set()
-            self.reader.attempts.stop.set()  # Nobody wants what is still being waited for.
+            closed.set()  # Nobody wants what is still being waited for.
             pool.shutdown(cancel_futures=True)
 
     def _ready(self, ahead: deque[tuple[HostBatch, list[Future[None]]]]) -> HostBatch:
@@ -184,7 +182,7 @@ class Feed:
             if closed.is_set():
                 return
             try:
-                self.reader.read(laid)
+                self.reader.read(laid, closed)
             except CorruptShard as error:
                 # Every rank goes on in step: the seat stays, empty, and counts for nothing.
                 self.quarantine.add(laid.sample.key, laid.sample.tar, error)

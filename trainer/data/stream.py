@@ -78,6 +78,7 @@ class ShardStream(IterableDataset[Batch]):
         self.source = open_source(self.shards, config.read)
         self.order = order_of(self.source, config.mix, self.batch_size, self.seed)
         self.step = 0
+        self._newest: object = None
         self.feed = Feed(
             table=self.source.table,
             plan=self.order.plan,
@@ -100,14 +101,19 @@ class ShardStream(IterableDataset[Batch]):
         return plan.steps_before(epoch + 1) - plan.steps_before(epoch)
 
     def __iter__(self) -> Iterator[Batch]:
-        """To the end of the epoch; UsageError in a worker process."""
+        """To the end of the epoch; UsageError in a worker process.
+
+        The state is that of the iterator begun last, and of none after `load_state_dict`.
+        """
         if get_worker_info() is not None:
             raise UsageError("ShardStream reads with threads; give DataLoader num_workers=0")
         plan = self.order.plan
         last = plan.steps_before(plan.epoch_of(self.step) + 1)
+        self._newest = mine = object()
         for host in self.feed.batches(self.step, last):
             # Counted before it is given out: a state taken while it is used goes on after it.
-            self.step = host.plan.step + 1
+            if self._newest is mine:
+                self.step = host.plan.step + 1
             yield _as_plain(host, self.world)
 
     def state_dict(self) -> State:
@@ -117,6 +123,7 @@ class ShardStream(IterableDataset[Batch]):
     def load_state_dict(self, state: State) -> None:
         """UsageError, with all that differs, when it is the state of another order."""
         self.step = step_of(state, self.order.identity)
+        self._newest = None
 
 
 def _whole(name: str, value: object, least: int) -> int:

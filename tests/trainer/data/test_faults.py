@@ -18,6 +18,7 @@ from avdata.pipeline.shards.retry import Attempts
 from avdata.pipeline.shards.store import LocalStore, Store, Transient
 from avdata.trainer.data.cache import RangeCache
 from avdata.trainer.data.config import ReadConfig
+from avdata.trainer.data.layout import Laid
 from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.loader import Loader
 from tests.trainer.data.loaders import STRICT, a_loader, everything, flip, same, write
@@ -235,14 +236,37 @@ class Late:
         self._sound.read_into(name, offset, pieces)
 
 
-def test_no_more_is_read_once_the_batches_are_not_wanted(dataset: Dataset) -> None:
+def test_no_more_is_read_once_the_batches_are_not_wanted(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loader = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=1, ahead=2))
     size = len(loader.keys(0))
     loader = over(loader, store := Late(Path(dataset.root), size))
-    store.stop = loader.feed.reader.attempts.stop
+    read = loader.feed.reader.read
+
+    def noted(laid: Laid, stop: threading.Event) -> None:
+        store.stop = stop
+        read(laid, stop)
+
+    monkeypatch.setattr(loader.feed.reader, "read", noted)
     with contextlib.closing(loader.feed.batches(0, 3)) as batches:  # type: ignore[type-var]
         next(batches)
     assert store.calls <= size + 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_end_of_some_batches_is_not_that_of_others(dataset: Dataset) -> None:
+    """Nor of single samples: each is read again as often as it may be."""
+    whole = list(a_loader(dataset.root).batches(0, 4))
+    loader = shaky(dataset, "silent", every=2)
+    older, newer = loader.feed.batches(0, 4), loader.batches(0, 4)
+    found = [next(newer)]
+    next(older)
+    older.close()  # type: ignore[attr-defined]
+    found += newer
+    assert all(map(same, whole, found))
+    assert all(map(same, whole, loader.batches(0, 4)))
+    loader.reader.read(dataset.samples("val")[0], (0, 0))
 
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:

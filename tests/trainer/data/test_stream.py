@@ -69,6 +69,20 @@ def test_a_state_taken_anywhere_goes_on_there_with_any_number_of_ranks(dataset: 
     assert len(stream) == len(whole)
 
 
+def test_an_older_iterator_does_not_move_the_state(dataset: Dataset) -> None:
+    stream = a_stream(dataset)
+    older = iter(stream)
+    next(older)
+    saved = stream.state_dict()
+    next(older)
+    stream.load_state_dict(saved)
+    assert next(older)["step"] == 2
+    assert stream.state_dict() == saved
+    newer = iter(stream)
+    assert [next(one)["step"] for one in (newer, older, newer)] == [1, 3, 2]
+    assert stream.state_dict()["step"] == 3
+
+
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_the_mean_loss_of_a_step_does_not_depend_on_the_number_of_ranks(
     dataset: Dataset, world: int
