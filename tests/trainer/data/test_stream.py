@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
-from avdata.trainer.data.config import DataConfig, MixConfig
+from avdata.trainer.data.config import DataConfig, MixConfig, ReadConfig
 from avdata.trainer.data.stream import Batch, ShardStream
 from avdata.trainer.randomness import VIDEO, generator
 from tests.trainer.data.loaders import a_loader, write
@@ -124,6 +127,48 @@ def test_memory_that_is_used_again_is_never_pinned(
     list(a_stream(dataset))
     assert asked
     assert not any(asked)
+
+
+CRASH = """
+import sys, threading
+from avdata.trainer.data.stream import ShardStream
+
+class Away:
+    root, calls, asked = "s3://away", 0, threading.Event()
+
+    def read_into(self, name, offset, pieces):
+        self.calls += 1
+        if self.calls > 4:
+            self.asked.set()
+            threading.Event().wait()
+        sound.read_into(name, offset, pieces)
+
+stream = ShardStream(sys.argv[1], 4)
+reader = stream.source.reader
+sound, reader._store = reader._store, Away()
+batches = iter(stream)
+next(batches)
+reader._store.asked.wait()
+raise ValueError("a bug of the user")
+"""
+
+
+def test_a_crash_of_the_user_ends_the_process_though_the_store_is_away(dataset: Dataset) -> None:
+    command = [sys.executable, "-c", CRASH, str(dataset.root)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("ValueError: a bug of the user\n")
+
+
+def test_an_error_of_a_reader_is_raised_where_its_batch_is_wanted(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = a_stream(dataset, config=DataConfig(read=ReadConfig(threads=2)))
+    monkeypatch.setattr(stream.source.reader, "read", lambda *_: 1 / 0)
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        next(iter(stream))
+    assert threading.active_count() == before
 
 
 def test_worker_processes_are_refused(dataset: Dataset) -> None:
