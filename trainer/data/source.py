@@ -82,15 +82,26 @@ def order_of(
         "dataset": source.dataset.digest,
         "split": split,
         "seed": seed,
-        "remainder": mix.remainder,
         "batch_sizes": {name: buckets[name].batch_size for name in sorted(buckets)},
         "samples": {
             name: {str(group.weight): len(group.samples) for group in buckets[name].groups}
             for name in sorted(buckets)
         },
-        "mix": storage.digest_json(asdict(mix)),
+        "mix": _plain(mix),
     }
     return Order(Plan(buckets, seed, mix.remainder), identity)
+
+
+def _plain(mix: MixConfig) -> dict[str, Any]:
+    """As JSON, without what makes no difference, so that settings of one meaning are equal."""
+    plain = asdict(mix)
+    for name in ("only_subsets", "without_subsets", "only_buckets"):
+        plain[name] = sorted(set(plain[name]))
+    for name in ("subset_weights", "source_weights"):
+        plain[name] = {key: weight for key, weight in plain[name].items() if weight != 1}
+    if mix.batch_tokens is None:
+        del plain["batch_multiple"]
+    return plain
 
 
 def longest_texts(source: Source, roles: Sequence[str]) -> dict[str, int]:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import resource
 from collections import Counter
 from itertools import islice, permutations
@@ -335,7 +336,12 @@ def test_a_token_budget_gives_every_bucket_its_size(dataset: Dataset) -> None:
         ({"seed": 6}, "seed was 5, is 6"),
         ({"batch_size": 8}, "batch_sizes.9x64x64 was 4, is 8"),
         ({"mix": MixConfig(remainder="drop")}, "remainder was pad, is drop"),
-        ({"mix": MixConfig(only_subsets=("contact",))}, "mix was .*samples.9x64x64.1 was"),
+        (
+            {"mix": MixConfig(only_subsets=("contact",))},
+            r"mix.only_subsets was \[\], is \['contact'\]; samples.*9x64x64.1 was",
+        ),
+        ({"mix": MixConfig(batch_tokens=200)}, "mix.batch_tokens was None, is 200"),
+        ({"mix": MixConfig(subset_weights={"contact": 2})}, "mix.subset_weights.contact was None"),
     ],
 )
 def test_the_state_of_another_order_is_refused_with_all_that_differs(
@@ -346,3 +352,22 @@ def test_the_state_of_another_order_is_refused_with_all_that_differs(
         a_loader(dataset.root, **changes).step_of(state)
     other = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=5, ahead=0))
     assert other.step_of(state) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (MixConfig(subset_weights={"contact": 2}), MixConfig(subset_weights={"contact": 2.0})),
+        (MixConfig(only_subsets=("contact",) * 2), MixConfig(only_subsets=("contact",))),
+        (MixConfig(batch_multiple=2, subset_weights={"contact": 1}), MixConfig()),
+        (
+            MixConfig(only_buckets=("9x64x64", "25x64x32")),
+            MixConfig(only_buckets=("25x64x32", "9x64x64")),
+        ),
+    ],
+)
+def test_settings_of_one_meaning_have_one_state(
+    dataset: Dataset, one: MixConfig, other: MixConfig
+) -> None:
+    state = json.loads(json.dumps(a_loader(dataset.root, mix=one).state(3)))
+    assert a_loader(dataset.root, mix=other).step_of(state) == 3
