@@ -38,12 +38,9 @@ def buckets_of(
     found = {}
     for name, some in chosen.items():
         groups = [Group(rows, weight) for weight, rows in _weighted(table, some, mix)]
-        size = batch_size
-        if mix.batch_tokens is not None:
-            size = max(1, mix.batch_tokens // _tokens(table, some[0][0], patch))
-            size = max(1, size // mix.batch_multiple) * mix.batch_multiple
         if groups:
-            found[name] = Bucket(groups, size)
+            tokens = _tokens(table, some[0][0], patch)
+            found[name] = Bucket(groups, _batch_size(name, tokens, mix, batch_size))
     if not found:
         raise UsageError(
             f"no samples to train on: the split {split} has {sum(map(_count, spans.values()))}, "
@@ -130,6 +127,20 @@ def _by_source(
 def _exact(weight: float) -> Fraction:
     """As it is written: 0.1 is a tenth."""
     return Fraction(str(weight))
+
+
+def _batch_size(bucket: str, tokens: int, mix: MixConfig, otherwise: int) -> int:
+    """As many samples of so many tokens as the budget allows."""
+    if mix.batch_tokens is None:
+        return otherwise
+    size = mix.batch_tokens // tokens // mix.batch_multiple * mix.batch_multiple
+    if size == 0:
+        raise UsageError(
+            f"bucket {bucket}: data.mix.batch_tokens = {mix.batch_tokens} has no room for "
+            f"{mix.batch_multiple} (batch_multiple) of its samples, of {tokens} tokens each; give "
+            f"{tokens * mix.batch_multiple} at least, or name the other buckets in only_buckets"
+        )
+    return size
 
 
 def _tokens(table: Table, row: int, patch: int) -> int:

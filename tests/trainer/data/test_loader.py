@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import resource
 from collections import Counter
 from itertools import islice, permutations
@@ -326,8 +327,31 @@ def test_a_token_budget_gives_every_bucket_its_size(dataset: Dataset) -> None:
         assert batch.audio is not None
         _, _, t, h, w = batch.video.latents.shape
         tokens = t * h * w // 4 + batch.audio.latents.shape[-1]
-        assert len(batch.keys) == max(2, 200 // tokens // 2 * 2)
+        assert len(batch.keys) == 200 // tokens // 2 * 2 > 0
     assert len(set(sizes.values())) == 2
+
+
+@pytest.mark.parametrize(("tokens", "multiple"), [(1, 1), (100, 8)])
+def test_a_token_budget_is_never_exceeded(dataset: Dataset, tokens: int, multiple: int) -> None:
+    def sizes(budget: int) -> dict[str, int]:
+        mix = MixConfig(batch_tokens=budget, batch_multiple=multiple)
+        loader = a_loader(dataset.root, mix=mix)
+        found: dict[str, int] = loader.order.identity["batch_sizes"]
+        return found
+
+    def least(tokens: int) -> int:
+        """What the buckets say, one after the other."""
+        try:
+            assert min(sizes(tokens).values()) == multiple
+        except UsageError as error:
+            said = re.fullmatch(r"bucket \S+: .* give (\d+) at least, .*", str(error))
+            assert said
+            return least(int(said[1]))
+        return tokens
+
+    tokens = least(tokens)
+    with pytest.raises(UsageError, match=f"batch_tokens = {tokens - 1} has no room for"):
+        sizes(tokens - 1)
 
 
 @pytest.mark.parametrize(
