@@ -70,10 +70,16 @@ class Plan:
             raise UsageError("the weights leave less than one sample an epoch; give larger ones")
         self._stride = max(bucket.batch_size for bucket in self._buckets)
         self._span = max(1, BLOCK_SEATS // self._stride)
-        if remainder == "drop" and all(one.due < one.batch_size for one in self._buckets):
+        small = [
+            f"{name} ({float(bucket.due):g} an epoch, batches of {bucket.batch_size})"
+            for name, bucket in zip(self.names, self._buckets, strict=True)
+            if bucket.due < bucket.batch_size
+        ]
+        if remainder == "drop" and small:
             raise UsageError(
-                "no bucket has a whole batch, and remainder = drop leaves nothing to train on; "
-                "use pad, or a smaller batch"
+                f"remainder = drop would hardly ever train on {', '.join(small)}, which have fewer "
+                "samples than a batch; use pad or carry, a smaller batch, or leave them out by "
+                "only_buckets"
             )
 
     @property
