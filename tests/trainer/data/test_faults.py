@@ -211,12 +211,14 @@ def test_nobody_waits_for_a_silent_store_once_the_batches_are_not_wanted(
     read = dataclasses.replace(STRICT, threads=1, attempts=9, ahead=2)
     size = len(a_loader(dataset.root).keys(0))
     loader = shaky(dataset, "silent", 10**9, read, sound=size)
+    assert loader.metrics()["wait_seconds"] == 0
     with contextlib.closing(loader.feed.batches(0, 3)) as batches:  # type: ignore[type-var]
         next(batches)  # Those ahead of it are never answered.
         while loader.metrics()["retries"] == 0:
             time.sleep(0.01)
     metrics = loader.metrics()
     assert metrics["samples"] == size
+    assert metrics["wait_seconds"] > 0
     assert metrics["retries"] < read.attempts - 1
 
 

@@ -257,9 +257,10 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(
     assert counted(MixConfig(without_subsets=("contact",))) == Counter(rest)
     bucket = {entry.key for entry in entries if entry.bucket == "25x64x32"}
     assert counted(MixConfig(only_buckets=("25x64x32",))) == Counter(bucket)
-    doubled = counted(MixConfig(subset_weights={"contact": 2}, source_weights={one[:12]: 3}))
+    by_source = {one[:12]: 3, one[:11]: 2}
+    doubled = counted(MixConfig(subset_weights={"contact": 2}, source_weights=by_source))
     for entry in entries:
-        wanted = (2 if entry.key in contact else 1) * (3 if entry.source == one else 1)
+        wanted = (2 if entry.key in contact else 1) * (6 if entry.source == one else 1)
         assert doubled[entry.key] == wanted
     without = counted(MixConfig(source_weights={one: 0}))
     assert set(without) == {entry.key for entry in entries if entry.source != one}

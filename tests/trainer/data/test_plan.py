@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, combinations
 
@@ -220,6 +221,36 @@ def test_groups_of_a_bucket_are_mixed_in_its_batches() -> None:
     groups = [Group(rows_between([(0, 100)])), Group(rows_between([(100, 200)]), Fraction(2))]
     batches = epoch(Plan({"p": Bucket(groups, 20)}, seed=0))
     assert all(0 < (batch.rows < 100).sum() < 20 for batch in batches)
+
+
+def test_each_order_is_its_own() -> None:
+    """Of epochs and seeds: which seats groups have, which steps buckets have. Of groups of one
+    size: whose turn it is. Of buckets of one size: the order of their samples.
+    """
+
+    def orders(seed: int, number: int) -> tuple[list[bool], list[str], list[list[int]]]:
+        """Of one bucket's seats, of all buckets' steps, and of the samples of each group."""
+        starts = range(0, 160, 40)
+        groups = [Group(rows_between([(first, first + 40)])) for first in starts]
+        fewer = [replace(groups[k], weight=Fraction(1, 2 << k)) for k in range(2)]
+        whole = {
+            "p": Bucket(fewer, 30),
+            "q": Bucket(groups[2:3], 40),
+            "r": Bucket(groups[3:], 40),
+        }
+        rows = {batch.bucket: batch.rows for batch in epoch(Plan(whole, seed), number)}
+        taken = np.concatenate(list(rows.values()))
+        of_each = [[int(r) - first for r in taken if 0 <= r - first < 40] for first in starts]
+        kinds = [batch.bucket for batch in epoch(Plan(two_buckets(), seed), number)]
+        return (rows["p"] < 40).tolist(), kinds, of_each
+
+    found = [orders(0, 0), orders(0, 1), orders(1, 0)]
+    for one, other in combinations(found, 2):
+        assert one[0] != other[0]
+        assert one[1] != other[1]
+    for _, _, (half, quarter, *buckets) in found:
+        assert not set(quarter) <= set(half)
+        assert buckets[0] != buckets[1]
 
 
 def test_no_samples_is_an_error() -> None:
