@@ -28,6 +28,7 @@ from avdata.pipeline.shards.dataset import (
     Dataset,
     SampleEntry,
     describe_dataset,
+    entry_of,
     read_members,
     read_sample,
 )
@@ -69,10 +70,7 @@ class Shards:
     def entry(self, which: SupportsIndex | str) -> SampleEntry:
         """Where a sample lies; IndexError, or KeyError where there is no such key."""
         number = self._number(which) if isinstance(which, str) else operator.index(which)
-        row = int(self.rows[number])
-        one, shard = self.table.sample(row), self.table.shard_of(row)
-        tar = f"{shard.name}.tar"
-        return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
+        return entry_of(self.table, int(self.rows[number]))
 
     def facts(self, which: SupportsIndex | str) -> Facts:
         """Read without its arrays."""

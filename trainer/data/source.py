@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from avdata import storage
-from avdata.pipeline.shards.dataset import Dataset, SampleEntry, describe_dataset
+from avdata.pipeline.shards.dataset import Dataset, SampleEntry, describe_dataset, entry_of
 from avdata.pipeline.shards.open_table import open_table
 from avdata.pipeline.shards.retry import Attempts
 from avdata.pipeline.shards.store import open_store
@@ -43,12 +43,7 @@ class Source:
             for rows in spans
             for key, row in zip(self.table.rows[rows]["key"].tolist(), rows.tolist(), strict=True)
         )
-        return [self._entry(row) for _, row in heapq.nsmallest(count, ranked)]
-
-    def _entry(self, row: int) -> SampleEntry:
-        one, shard = self.table.sample(row), self.table.shard_of(row)
-        tar = f"{shard.name}.tar"
-        return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
+        return [entry_of(self.table, row) for _, row in heapq.nsmallest(count, ranked)]
 
 
 @dataclass(frozen=True, slots=True)
