@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -51,8 +51,17 @@ class Shards:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which: SupportsIndex | str) -> EncodedSample:
-        """By number or by key; CorruptShard when its bytes are not those that were written."""
+    @overload
+    def __getitem__(self, which: SupportsIndex | str) -> EncodedSample: ...
+    @overload
+    def __getitem__(self, which: slice) -> "Shards": ...
+
+    def __getitem__(self, which: SupportsIndex | str | slice) -> "EncodedSample | Shards":
+        """By number or by key; CorruptShard when its bytes are not those that were written. Some of
+        them by a slice of numbers, unread.
+        """
+        if isinstance(which, slice):
+            return Shards(self.dataset, self.table, self.rows[which])
         return read_sample(self.dataset.root, self.entry(which))
 
     def __iter__(self) -> Iterator[EncodedSample]:
