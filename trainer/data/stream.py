@@ -11,7 +11,7 @@ are refused. With torchdata's StatefulDataLoader its state is this one, too.
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,11 @@ class ShardStream(IterableDataset[Batch]):
             ring=Ring(config.read.ahead + 2),
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, in this process or another, opens the shards anew and goes on from here."""
+        given = [getattr(self, one.name) for one in fields(self)]
+        return _copied, (given, self.step)
+
     def __len__(self) -> int:
         """Batches of the epoch that it is in."""
         plan = self.order.plan
@@ -124,6 +129,12 @@ class ShardStream(IterableDataset[Batch]):
         """UsageError, with all that differs, when it is the state of another order."""
         self.step = step_of(state, self.order.identity)
         self._newest = None
+
+
+def _copied(given: list[Any], step: int) -> ShardStream:
+    stream = ShardStream(*given)
+    stream.step = step
+    return stream
 
 
 def _whole(name: str, value: object, least: int) -> int:

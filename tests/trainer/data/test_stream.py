@@ -1,3 +1,5 @@
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -84,6 +86,14 @@ def test_an_older_iterator_does_not_move_the_state(dataset: Dataset) -> None:
     newer = iter(stream)
     assert [next(one)["step"] for one in (newer, older, newer)] == [1, 3, 2]
     assert stream.state_dict()["step"] == 3
+
+
+def test_a_copy_goes_on_as_the_stream_does(dataset: Dataset) -> None:
+    stream = a_stream(dataset, rank=1, world=2)
+    next(iter(stream))
+    for copied in (copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))):
+        assert copied.state_dict() == stream.state_dict()
+        assert all(map(same, copied, copy.copy(stream)))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
