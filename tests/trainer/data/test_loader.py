@@ -257,7 +257,7 @@ def test_filters_and_weights_are_by_subset_bucket_and_source(
     assert counted(MixConfig(without_subsets=("contact",))) == Counter(rest)
     bucket = {entry.key for entry in entries if entry.bucket == "25x64x32"}
     assert counted(MixConfig(only_buckets=("25x64x32",))) == Counter(bucket)
-    by_source = {one[:12]: 3, one[:11]: 2}
+    by_source = {one[:12]: 3.0, one[:11]: 2.0}
     doubled = counted(MixConfig(subset_weights={"contact": 2}, source_weights=by_source))
     for entry in entries:
         wanted = (2 if entry.key in contact else 1) * (6 if entry.source == one else 1)
