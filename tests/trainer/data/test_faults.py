@@ -15,13 +15,11 @@ from avdata.errors import CorruptShard, RunError, UsageError
 from avdata.pipeline.shards import retry
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.pipeline.shards.retry import Attempts
-from avdata.pipeline.shards.store import LocalStore, Store, Transient
+from avdata.pipeline.shards.store import LocalStore, Transient
 from avdata.trainer.data.cache import RangeCache
 from avdata.trainer.data.config import ReadConfig
-from avdata.trainer.data.layout import Laid
-from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.loader import Loader
-from tests.trainer.data.loaders import STRICT, a_loader, everything, flip, same, write
+from tests.trainer.data.loaders import STRICT, a_loader, everything, flip, over, same, write
 
 LENIENT = ReadConfig(threads=2, max_bad_samples=3, max_bad_share=1)
 
@@ -145,14 +143,6 @@ def shaky(
     return over(a_loader(dataset.root, read=read), store)
 
 
-def over(loader: Loader, store: Store) -> Loader:
-    """The same on another store."""
-    counters = loader.source.counters
-    attempts = Attempts(loader.feed.read.attempts, lambda: counters.add("retries"))
-    reader = SampleReader(store, attempts, counters)
-    return dataclasses.replace(loader, feed=dataclasses.replace(loader.feed, reader=reader))
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
@@ -220,40 +210,6 @@ def test_nobody_waits_for_a_silent_store_once_the_batches_are_not_wanted(
     assert metrics["samples"] == size
     assert metrics["wait_seconds"] > 0
     assert metrics["retries"] < read.attempts - 1
-
-
-class Late:
-    """A store on a folder that answers so many times, and then only when nobody wants it."""
-
-    def __init__(self, root: Path, sound: int) -> None:
-        self.root = str(root)
-        self.calls, self._first = 0, sound
-        self.stop = threading.Event()
-        self._sound = LocalStore(str(root))
-
-    def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
-        self.calls += 1
-        if self.calls > self._first:
-            assert self.stop.wait(60)
-        self._sound.read_into(name, offset, pieces)
-
-
-def test_no_more_is_read_once_the_batches_are_not_wanted(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loader = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=1, ahead=2))
-    size = len(loader.keys(0))
-    loader = over(loader, store := Late(Path(dataset.root), size))
-    read = loader.feed.reader.read
-
-    def noted(laid: Laid, stop: threading.Event) -> None:
-        store.stop = stop
-        read(laid, stop)
-
-    monkeypatch.setattr(loader.feed.reader, "read", noted)
-    with contextlib.closing(loader.feed.batches(0, 3)) as batches:  # type: ignore[type-var]
-        next(batches)
-    assert store.calls <= size + 1
 
 
 @pytest.mark.usefixtures("impatient")
