@@ -1,5 +1,6 @@
 """One command a folder: two that write into one would wreck each other's files."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -10,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from avdata import storage
 from avdata.errors import UsageError
 
 NAME = "lock"
 PAUSE_SECONDS = 0.2
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Of file systems that know no locks."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def _taken(folder: Path, file: TextIO) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in storage.NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         sys.stderr.write(
             f"avdata: {folder}: its file system has no locks ({error.strerror}); see to it that no "

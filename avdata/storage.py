@@ -10,7 +10,6 @@ from the usual variables (AWS_ENDPOINT_URL, AWS_PROFILE, ...) or from the machin
 `avdata[s3]`.
 """
 
-import errno
 import fcntl
 import fnmatch
 import importlib.util
@@ -29,6 +28,7 @@ from upath import UPath
 
 from avdata.errors import AvdataError, RunError, UsageError
 from avdata.lock import NAME as LOCK
+from avdata.lock import NO_LOCKS
 
 S3 = "s3://"
 S3_SETTINGS = "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -42,9 +42,6 @@ _HINT = f"check {S3_SETTINGS}, then run it again to go on from here"
 TEMPORARY = "*.tmp-*"
 STALE_SECONDS = 86_400.0
 """Runs on other machines may write into the same folder, so age decides, not a process id."""
-
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Of file systems that know no locks."""
 
 
 def place(name: str | Path) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -28,6 +28,7 @@ from avdata.pipeline.shards.dataset import (
     Dataset,
     SampleEntry,
     describe_dataset,
+    entry_of,
     read_members,
     read_sample,
 )
@@ -50,8 +51,17 @@ class Shards:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which: SupportsIndex | str) -> EncodedSample:
-        """By number or by key; CorruptShard when its bytes are not those that were written."""
+    @overload
+    def __getitem__(self, which: SupportsIndex | str) -> EncodedSample: ...
+    @overload
+    def __getitem__(self, which: slice) -> "Shards": ...
+
+    def __getitem__(self, which: SupportsIndex | str | slice) -> "EncodedSample | Shards":
+        """By number or by key; CorruptShard when its bytes are not those that were written. Some of
+        them by a slice of numbers, unread.
+        """
+        if isinstance(which, slice):
+            return Shards(self.dataset, self.table, self.rows[which])
         return read_sample(self.dataset.root, self.entry(which))
 
     def __iter__(self) -> Iterator[EncodedSample]:
@@ -69,10 +79,7 @@ class Shards:
     def entry(self, which: SupportsIndex | str) -> SampleEntry:
         """Where a sample lies; IndexError, or KeyError where there is no such key."""
         number = self._number(which) if isinstance(which, str) else operator.index(which)
-        row = int(self.rows[number])
-        one, shard = self.table.sample(row), self.table.shard_of(row)
-        tar = f"{shard.name}.tar"
-        return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
+        return entry_of(self.table, int(self.rows[number]))
 
     def facts(self, which: SupportsIndex | str) -> Facts:
         """Read without its arrays."""

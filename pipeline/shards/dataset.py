@@ -21,6 +21,7 @@ from avdata.pipeline.shards.index import (
 )
 from avdata.pipeline.shards.npy import read_npy
 from avdata.pipeline.shards.sample import ARRAYS, EncodedSample
+from avdata.pipeline.shards.table import Table
 
 THREADS = 16
 """That read indices at once: on S3 each costs a wait."""
@@ -89,6 +90,13 @@ class Dataset:
             if shard["split"] == split
             for one in index.samples
         ]
+
+
+def entry_of(table: Table, row: int) -> SampleEntry:
+    """Where the sample of a row lies."""
+    one, shard = table.sample(row), table.shard_of(row)
+    tar = f"{shard.name}.tar"
+    return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
 
 
 def open_dataset(root: Path) -> Dataset:

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from avdata.errors import CorruptShard, RunError
@@ -24,15 +24,14 @@ class Attempts:
 
     count: int = 8
     on_retry: Callable[[], None] = lambda: None
-    stop: threading.Event = field(default_factory=threading.Event)
-    """Ends the waiting at once, when nobody wants the bytes any more."""
 
-    def __call__(self, read: Callable[[], T]) -> T:
-        """What `read` gives.
+    def __call__(self, read: Callable[[], T], stop: threading.Event | None = None) -> T:
+        """What `read` gives; `stop` ends the waiting, when nobody wants the bytes any more.
 
         RunError when the store does not answer in any attempt; CorruptShard when it keeps giving
         other bytes than were written.
         """
+        stop = stop or threading.Event()
         damaged, unanswered = 0, 0
         while True:
             try:
@@ -43,12 +42,13 @@ class Attempts:
                     raise
             except Transient as error:
                 unanswered += 1
-                if unanswered >= self.count or self.stop.is_set():
+                if unanswered >= self.count or stop.is_set():
                     raise RunError(f"{error}; no answer in {unanswered} attempts") from error
-                self._pause(unanswered - 1)
+                _pause(unanswered - 1, stop)
             self.on_retry()
 
-    def _pause(self, number: int) -> None:
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
-        # Spread, so that a thousand readers do not come back in one moment.
-        self.stop.wait(pause * _SPREAD.uniform(0.75, 1.25))
+
+def _pause(number: int, stop: threading.Event) -> None:
+    pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
+    # Spread, so that a thousand readers do not come back in one moment.
+    stop.wait(pause * _SPREAD.uniform(0.75, 1.25))

@@ -49,6 +49,13 @@ def test_filters_are_by_subset_and_by_facts(dataset: Dataset) -> None:
     assert len(shards.subset("contact").where(lambda _: False)) == 0
 
 
+def test_a_slice_is_a_selection(dataset: Dataset) -> None:
+    shards = open_shards(dataset.root, "train")
+    assert shards[1:5:2].keys == shards.keys[1:5:2]
+    assert len(shards[3:3]) == 0
+    assert shards[-2:].entry(0) == shards.entry(-2)
+
+
 def test_what_is_not_there_is_named_with_what_is(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="no split test; there are: train, val"):
         open_shards(dataset.root, "test")

@@ -39,7 +39,7 @@ class MixConfig:
         for name, weights in (("subset", self.subset_weights), ("source", self.source_weights)):
             for key, weight in weights.items():
                 if not 0 <= weight < 1e6:
-                    raise ValueError(f"{name}_weights.{key} must not be negative, but is {weight}")
+                    raise ValueError(f"{name}_weights.{key} must be in [0, 1e6), not {weight}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from torch import Tensor
 
-from avdata.errors import CorruptShard
+from avdata.errors import CorruptShard, UsageError
 from avdata.pipeline.shards.table import Table
 from avdata.trainer.data.buffers import Lease, Ring, room
 from avdata.trainer.data.config import ReadConfig
@@ -27,6 +28,7 @@ from avdata.trainer.data.layout import TEXTS, Laid, laid_out, places_of
 from avdata.trainer.data.located import Located, locate
 from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
 from avdata.trainer.data.quarantine import Quarantine
+from avdata.trainer.data.readers import Readers
 from avdata.trainer.data.sample_reader import SampleReader
 
 LOCATED = 256
@@ -80,33 +82,34 @@ class Feed:
     ring: Ring
     extra: Extra | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise UsageError(
+                f"rank = {self.rank} of world = {self.world}: the rank is a number from 0 to "
+                "world - 1, over all machines"
+            )
+
     def batches(self, first: int, last: int) -> Iterator[HostBatch]:
         """Those of steps `first` to `last` - 1, in order."""
-        pool = ThreadPoolExecutor(self.read.threads, thread_name_prefix="reader")
+        pool = Readers(self.read.threads)
         ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
-        self.reader.attempts.stop.clear()
-        closed = threading.Event()
         try:
             for batch, samples in self._begun(first, last):
                 waiting = deque(enumerate(_laid_out(batch, samples)))
+                fill = partial(self._fill, batch, waiting, pool.closed)
                 readers = min(self.read.threads, len(samples))
-                reads = [pool.submit(self._fill, batch, waiting, closed) for _ in range(readers)]
-                ahead.append((batch, reads))
-                del batch, waiting, reads  # Its memory is the consumer's to let go.
+                ahead.append((batch, [pool.submit(fill) for _ in range(readers)]))
+                del batch, waiting, fill  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
-                    yield self._ready(ahead)
+                    yield self._ready(pool, *ahead.popleft())
             while ahead:
-                yield self._ready(ahead)
+                yield self._ready(pool, *ahead.popleft())
         finally:
-            closed.set()
-            self.reader.attempts.stop.set()  # Nobody wants what is still being waited for.
-            pool.shutdown(cancel_futures=True)
+            pool.close()
 
-    def _ready(self, ahead: deque[tuple[HostBatch, list[Future[None]]]]) -> HostBatch:
+    def _ready(self, pool: Readers, batch: HostBatch, reads: list[Future[None]]) -> HostBatch:
         began = time.perf_counter()
-        batch, reads = ahead.popleft()
-        for one in reads:
-            one.result()
+        pool.wait(reads)
         self.counters.add("wait_seconds", time.perf_counter() - began)
         return batch
 
@@ -177,7 +180,7 @@ class Feed:
             if closed.is_set():
                 return
             try:
-                self.reader.read(laid)
+                self.reader.read(laid, closed)
             except CorruptShard as error:
                 # Every rank goes on in step: the seat stays, empty, and counts for nothing.
                 self.quarantine.add(laid.sample.key, laid.sample.tar, error)

@@ -5,12 +5,12 @@ Everything is computed from the number of the step: no order is stored, so the s
 that number, the same on every rank, and any step costs the same.
 
 Samples of equal weight form a group. A group is one endless sequence of passes, each a permutation
-of its samples; an epoch takes the next `quota` of them. With weight 1 that is one pass: every
-sample once. A bucket's epoch is what its groups give, mixed, and cut into batches.
+of its samples; an epoch takes as many of the next as are due by its end. With weight 1 that is one
+pass: every sample once. A bucket's epoch is what its groups give, mixed, and cut into batches.
 """
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,37 +18,16 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from avdata.errors import UsageError
+from avdata.trainer.data.bucket import Batches, Bucket
 from avdata.trainer.data.config import Remainder
 from avdata.trainer.data.permutation import Permutation
-from avdata.trainer.data.rows import Rows
 
 BLOCK_SEATS = 1 << 13
 """Of steps that are looked up at once: most of the cost of a small batch is the same for many."""
+MOST_SEATS = 1 << 20
+"""Of a batch: more is a slip of the pen, and fits into no memory."""
 PASS, MIX, BATCHES = 101, 102, 103
 """Streams of the plan's own draws."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Samples of one bucket and one weight."""
-
-    samples: Rows
-    quota: int
-    """Seats that they take in an epoch: their number times their weight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Samples of one shape."""
-
-    groups: Sequence[Group]
-    batch_size: int
-    """Global."""
-
-    @property
-    def seats(self) -> int:
-        """In an epoch."""
-        return sum(group.quota for group in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +51,35 @@ class Plan:
     def __init__(
         self, buckets: Mapping[str, Bucket], seed: int, remainder: Remainder = "pad"
     ) -> None:
-        self.names = sorted(name for name, bucket in buckets.items() if bucket.seats)
+        if seed < 0:
+            raise UsageError(f"seed = {seed} must not be negative")
+        for name, bucket in buckets.items():
+            if not 1 <= bucket.batch_size <= MOST_SEATS:
+                raise UsageError(
+                    f"bucket {name}: a batch of {bucket.batch_size} samples, not 1 to "
+                    f"{MOST_SEATS}; give another batch_size or data.mix.batch_tokens"
+                )
+        self.names = sorted(name for name, bucket in buckets.items() if bucket.due)
         self._buckets = [buckets[name] for name in self.names]
+        self._batches = [Batches(bucket, remainder) for bucket in self._buckets]
         self._seed, self._remainder = seed, remainder
         self._block: Sequence[GlobalBatch] = ()
         if not self._buckets:
             raise UsageError("the shards have no samples to train on")
+        if sum(bucket.due for bucket in self._buckets) < 1:
+            raise UsageError("the weights leave less than one sample an epoch; give larger ones")
         self._stride = max(bucket.batch_size for bucket in self._buckets)
         self._span = max(1, BLOCK_SEATS // self._stride)
-        if remainder == "drop" and self.steps_before(1) == 0:
+        small = [
+            f"{name} ({float(bucket.due):g} an epoch, batches of {bucket.batch_size})"
+            for name, bucket in zip(self.names, self._buckets, strict=True)
+            if bucket.due < bucket.batch_size
+        ]
+        if remainder == "drop" and small:
             raise UsageError(
-                "no bucket has a whole batch, and remainder = drop leaves nothing to train on; "
-                "use pad, or a smaller batch"
+                f"remainder = drop would hardly ever train on {', '.join(small)}, which have fewer "
+                "samples than a batch; use pad or carry, a smaller batch, or leave them out by "
+                "only_buckets"
             )
 
     @property
@@ -93,7 +89,7 @@ class Plan:
 
     def steps_before(self, epoch: int) -> int:
         """Steps of all epochs before this one."""
-        return sum(self._batches_before(bucket, epoch) for bucket in self._buckets)
+        return sum(batches.before(epoch) for batches in self._batches)
 
     def batch(self, step: int) -> GlobalBatch:
         """The global batch of a step, counted from 0 over all epochs."""
@@ -104,10 +100,7 @@ class Plan:
 
     def epoch_of(self, step: int) -> int:
         """The epoch that a step belongs to."""
-        beyond = 1
-        while self.steps_before(beyond) <= step:
-            beyond *= 2
-        return bisect.bisect_right(range(beyond + 1), step, key=self.steps_before) - 1
+        return _epoch_with(step, self.steps_before)
 
     def _looked_up(self, step: int) -> list[GlobalBatch]:
         """The steps around this one, all of its epoch."""
@@ -120,8 +113,8 @@ class Plan:
         numbers = Permutation(steps, BATCHES, self._seed, epoch)(within)
         found: dict[int, GlobalBatch] = {}
         for place, bucket in enumerate(self._buckets):
-            begun = self._batches_before(bucket, epoch)
-            count = self._batches_before(bucket, epoch + 1) - begun
+            begun = self._batches[place].before(epoch)
+            count = self._batches[place].before(epoch + 1) - begun
             (here,) = np.nonzero((numbers >= 0) & (numbers < count))
             seats = [self._seats(bucket, epoch, begun, number) for number in numbers[here].tolist()]
             numbers -= count
@@ -141,12 +134,6 @@ class Plan:
                 )
         return [found[number] for number in within.tolist()]
 
-    def _batches_before(self, bucket: Bucket, epoch: int) -> int:
-        if self._remainder == "carry":
-            return epoch * bucket.seats // bucket.batch_size
-        each, left = divmod(bucket.seats, bucket.batch_size)
-        return epoch * (each + (left > 0 and self._remainder == "pad"))
-
     def _seats(
         self, bucket: Bucket, epoch: int, begun: int, number: int
     ) -> Int64[ndarray, " real"]:
@@ -154,20 +141,19 @@ class Plan:
         if self._remainder == "carry":
             first = (begun + number) * bucket.batch_size
             return np.arange(first, first + bucket.batch_size)
-        first = number * bucket.batch_size
-        last = min(first + bucket.batch_size, bucket.seats)
-        return epoch * bucket.seats + np.arange(first, last)
+        first = bucket.seats_before(epoch) + number * bucket.batch_size
+        return np.arange(first, min(first + bucket.batch_size, bucket.seats_before(epoch + 1)))
 
     def _rows(self, place: int, seats: Int64[ndarray, " real"]) -> Int64[ndarray, " real"]:
         """The samples that sit there."""
         bucket = self._buckets[place]
-        epochs, within = np.divmod(seats, bucket.seats)
         rows = np.empty_like(seats)
-        for epoch in np.unique(epochs):
-            here, mixed = epochs == epoch, within
+        for epoch, first, end in _epochs(bucket, seats):
+            here = (seats >= first) & (seats < end)
+            mixed = seats[here] - first
             if len(bucket.groups) > 1:  # One group's passes are in random order already.
-                mixed = Permutation(bucket.seats, MIX, self._seed, int(epoch), place)(within)
-            rows[here] = self._drawn(place, int(epoch), mixed[here])
+                mixed = Permutation(end - first, MIX, self._seed, epoch, place)(mixed)
+            rows[here] = self._drawn(place, epoch, mixed)
         return rows
 
     def _drawn(
@@ -176,18 +162,36 @@ class Plan:
         """Groups follow each other in an epoch's seats, each with the next part of its passes."""
         rows, first = np.empty_like(seats), 0
         for number, group in enumerate(self._buckets[place].groups):
-            mine = (seats >= first) & (seats < first + group.quota)
-            passes, within = np.divmod(
-                epoch * group.quota + seats[mine] - first, max(1, len(group.samples))
-            )
+            begun = group.seats_before(epoch)
+            end = first + group.seats_before(epoch + 1) - begun
+            mine = (seats >= first) & (seats < end)
+            passes, within = np.divmod(begun + seats[mine] - first, max(1, len(group.samples)))
             found = np.empty_like(within)
             for one in np.unique(passes):
                 here = passes == one
                 key = (PASS, self._seed, int(one), place, number)
                 found[here] = Permutation(len(group.samples), *key)(within[here])
             rows[mine] = group.samples.at(found)
-            first += group.quota
+            first = end
         return rows
+
+
+def _epoch_with(number: int, before: Callable[[int], int]) -> int:
+    """The epoch that has the step or seat of this number, by how many come before each epoch."""
+    beyond = 1
+    while before(beyond) <= number:
+        beyond *= 2
+    return bisect.bisect_right(range(beyond + 1), number, key=before) - 1
+
+
+def _epochs(bucket: Bucket, seats: Int64[ndarray, " some"]) -> Iterator[tuple[int, int, int]]:
+    """The epochs that some seats lie in, each with its first seat and the first of the next."""
+    left = np.sort(seats)
+    while len(left):
+        epoch = _epoch_with(int(left[0]), bucket.seats_before)
+        end = bucket.seats_before(epoch + 1)
+        yield epoch, bucket.seats_before(epoch), end
+        left = left[left >= end]
 
 
 def slice_of(

@@ -2,6 +2,7 @@
 checked against the digest in the index.
 """
 
+import threading
 import time
 
 import numpy as np
@@ -23,13 +24,13 @@ class SampleReader:
         self, store: Store, attempts: Attempts, counters: Counters, cache: RangeCache | None = None
     ) -> None:
         self._store, self._counters = store, counters
-        self.attempts = attempts
+        self._attempts = attempts
         self._cache = cache
         self._begun: dict[tuple[bytes, tuple[int, ...]], xxhash.xxh3_64] = {}
         """Digests of the headers that are known to be right, to go on from."""
 
-    def read(self, laid: Laid) -> None:
-        """Fills a seat.
+    def read(self, laid: Laid, stop: threading.Event | None = None) -> None:
+        """Fills a seat; `stop` says that nobody wants it any more.
 
         CorruptShard when the bytes are not those that were written; RunError when there is no
         answer.
@@ -38,7 +39,7 @@ class SampleReader:
             raise laid.error
         began = time.perf_counter()
         if self._cache is None or not self._from_cache(laid, self._cache):
-            self.attempts(lambda: self._from_store(laid))
+            self._attempts(lambda: self._from_store(laid), stop)
         for blank in laid.blanks:
             np.frombuffer(blank, np.uint8)[:] = 0
         self._counters.read(laid.num_bytes, time.perf_counter() - began)

@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from avdata import storage
-from avdata.pipeline.shards.dataset import Dataset, SampleEntry, describe_dataset
+from avdata.pipeline.shards.dataset import Dataset, SampleEntry, describe_dataset, entry_of
 from avdata.pipeline.shards.open_table import open_table
 from avdata.pipeline.shards.retry import Attempts
 from avdata.pipeline.shards.store import open_store
@@ -43,12 +43,7 @@ class Source:
             for rows in spans
             for key, row in zip(self.table.rows[rows]["key"].tolist(), rows.tolist(), strict=True)
         )
-        return [self._entry(row) for _, row in heapq.nsmallest(count, ranked)]
-
-    def _entry(self, row: int) -> SampleEntry:
-        one, shard = self.table.sample(row), self.table.shard_of(row)
-        tar = f"{shard.name}.tar"
-        return SampleEntry(one.key, one.source, one.subsets, shard.bucket, tar, one.members)
+        return [entry_of(self.table, row) for _, row in heapq.nsmallest(count, ranked)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +77,26 @@ def order_of(
         "dataset": source.dataset.digest,
         "split": split,
         "seed": seed,
-        "remainder": mix.remainder,
         "batch_sizes": {name: buckets[name].batch_size for name in sorted(buckets)},
-        "seats": {name: buckets[name].seats for name in sorted(buckets)},
-        "mix": storage.digest_json(asdict(mix)),
+        "samples": {
+            name: {str(group.weight): len(group.samples) for group in buckets[name].groups}
+            for name in sorted(buckets)
+        },
+        "mix": _plain(mix),
     }
     return Order(Plan(buckets, seed, mix.remainder), identity)
+
+
+def _plain(mix: MixConfig) -> dict[str, Any]:
+    """As JSON, without what makes no difference, so that settings of one meaning are equal."""
+    plain = asdict(mix)
+    for name in ("only_subsets", "without_subsets", "only_buckets"):
+        plain[name] = sorted(set(plain[name]))
+    for name in ("subset_weights", "source_weights"):
+        plain[name] = {key: weight for key, weight in plain[name].items() if weight != 1}
+    if mix.batch_tokens is None:
+        del plain["batch_multiple"]
+    return plain
 
 
 def longest_texts(source: Source, roles: Sequence[str]) -> dict[str, int]:

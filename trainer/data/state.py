@@ -6,7 +6,8 @@ from typing import Any
 from avdata.errors import UsageError
 from avdata.trainer.data.plan import Plan
 
-VERSION = 1
+VERSION = 2
+"""Of the order that a plan gives, too."""
 State = dict[str, Any]
 
 
@@ -23,18 +24,21 @@ def state_at(plan: Plan, identity: Mapping[str, Any], step: int) -> State:
 
 
 def step_of(state: State, identity: Mapping[str, Any]) -> int:
-    """UsageError, with all that differs, when it is the state of another order."""
+    """UsageError, with all that differs, when it is the state of another order, or none."""
     if state.get("version") != VERSION:
         raise UsageError(
             f"the loader's state has version {state.get('version')}, this avdata has {VERSION}"
         )
-    differing = list(_differences("", state["identity"], dict(identity)))
+    step, old = state.get("step"), state.get("identity")
+    if not isinstance(step, int) or step < 0 or not isinstance(old, dict):
+        raise UsageError(f"no state of a loader: step is {step}, identity {type(old).__name__}")
+    differing = list(_differences("", old, dict(identity)))
     if differing:
         raise UsageError(
             "the loader's state is of another order of training: "
             + "; ".join(f"{name} was {old}, is {new}" for name, old, new in differing)
         )
-    return int(state["step"])
+    return step
 
 
 def _differences(name: str, old: object, new: object) -> Iterator[tuple[str, object, object]]:

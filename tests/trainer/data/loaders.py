@@ -1,5 +1,6 @@
 """Loaders over small shards of two buckets, and equality of what they give."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ import torch
 
 from avdata.encoders.spec import ClipShape
 from avdata.pipeline.shards.dataset import Dataset
+from avdata.pipeline.shards.retry import Attempts
+from avdata.pipeline.shards.store import Store
 from avdata.trainer.batch import Batch
 from avdata.trainer.config import TrainConfig
 from avdata.trainer.data.config import DataConfig, MixConfig, ReadConfig
+from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.flow import Clean
 from avdata.trainer.group import Group
 from avdata.trainer.loader import Loader, open_loader
@@ -49,6 +53,14 @@ def a_loader(
 def epoch(loader: Loader) -> range:
     """Steps of the first one."""
     return range(loader.plan.steps_before(1))
+
+
+def over(loader: Loader, store: Store) -> Loader:
+    """The same on another store."""
+    counters = loader.source.counters
+    attempts = Attempts(loader.feed.read.attempts, lambda: counters.add("retries"))
+    reader = SampleReader(store, attempts, counters)
+    return dataclasses.replace(loader, feed=dataclasses.replace(loader.feed, reader=reader))
 
 
 def tensors(part: Clean | None) -> list[torch.Tensor]:

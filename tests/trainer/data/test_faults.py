@@ -16,11 +16,10 @@ from avdata.errors import CorruptShard, RunError
 from avdata.pipeline.shards import retry
 from avdata.pipeline.shards.dataset import Dataset
 from avdata.pipeline.shards.retry import Attempts
-from avdata.pipeline.shards.store import LocalStore, Store, Transient
+from avdata.pipeline.shards.store import LocalStore, Transient
 from avdata.trainer.data.config import ReadConfig
-from avdata.trainer.data.sample_reader import SampleReader
 from avdata.trainer.loader import Loader
-from tests.trainer.data.loaders import STRICT, a_loader, epoch, everything, flip, same, write
+from tests.trainer.data.loaders import STRICT, a_loader, epoch, everything, flip, over, same, write
 
 LENIENT = ReadConfig(threads=2, max_bad_samples=3, max_bad_share=1)
 
@@ -150,14 +149,6 @@ def shaky(
     return over(a_loader(dataset.root, read=read), store)
 
 
-def over(loader: Loader, store: Store) -> Loader:
-    """The same on another store."""
-    counters = loader.source.counters
-    attempts = Attempts(loader.feed.read.attempts, lambda: counters.add("retries"))
-    reader = SampleReader(store, attempts, counters)
-    return dataclasses.replace(loader, feed=dataclasses.replace(loader.feed, reader=reader))
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
@@ -216,39 +207,30 @@ def test_nobody_waits_for_a_silent_store_once_the_batches_are_not_wanted(
     read = dataclasses.replace(STRICT, threads=1, attempts=9, ahead=2)
     size = len(a_loader(dataset.root).keys(0))
     loader = shaky(dataset, "silent", 10**9, read, sound=size)
+    assert loader.metrics()["wait_seconds"] == 0
     with contextlib.closing(loader.feed.batches(0, 3)) as batches:  # type: ignore[type-var]
         next(batches)  # Those ahead of it are never answered.
         while loader.metrics()["retries"] == 0:
             time.sleep(0.01)
     metrics = loader.metrics()
     assert metrics["samples"] == size
+    assert metrics["wait_seconds"] > 0
     assert metrics["retries"] < read.attempts - 1
 
 
-class Late:
-    """A store on a folder that answers so many times, and then only when nobody wants it."""
-
-    def __init__(self, root: Path, sound: int) -> None:
-        self.root = str(root)
-        self.calls, self._first = 0, sound
-        self.stop = threading.Event()
-        self._sound = LocalStore(str(root))
-
-    def read_into(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
-        self.calls += 1
-        if self.calls > self._first:
-            assert self.stop.wait(60)
-        self._sound.read_into(name, offset, pieces)
-
-
-def test_no_more_is_read_once_the_batches_are_not_wanted(dataset: Dataset) -> None:
-    loader = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=1, ahead=2))
-    size = len(loader.keys(0))
-    loader = over(loader, store := Late(Path(dataset.root), size))
-    store.stop = loader.feed.reader.attempts.stop
-    with contextlib.closing(loader.feed.batches(0, 3)) as batches:  # type: ignore[type-var]
-        next(batches)
-    assert store.calls <= size + 1
+@pytest.mark.usefixtures("impatient")
+def test_the_end_of_some_batches_is_not_that_of_others(dataset: Dataset) -> None:
+    """Nor of single samples: each is read again as often as it may be."""
+    whole = list(a_loader(dataset.root).batches(0, 4))
+    loader = shaky(dataset, "silent", every=2)
+    older, newer = loader.feed.batches(0, 4), loader.batches(0, 4)
+    found = [next(newer)]
+    next(older)
+    older.close()  # type: ignore[attr-defined]
+    found += newer
+    assert all(map(same, whole, found))
+    assert all(map(same, whole, loader.batches(0, 4)))
+    loader.reader.read(dataset.samples("val")[0], (0, 0))
 
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,24 +1,19 @@
 import dataclasses
 import resource
-from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from avdata.encoders.spec import ClipShape, VideoSpec
-from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
-from avdata.trainer.data import selection
-from avdata.trainer.data.config import MixConfig, ReadConfig
+from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.feed import Feed
 from avdata.trainer.data.stream import ShardStream
 from avdata.trainer.loader import Loader, padded
 from tests.trainer.data.loaders import (
     LONG,
-    STRICT,
     a_loader,
     equal,
     everything,
@@ -44,6 +39,7 @@ def test_the_batches_of_all_ranks_are_the_batch_of_one(dataset: Dataset, world: 
         joined = [torch.cat(some) for some in zip(*map(everything, parts), strict=True)]
         assert equal([one[: len(whole.share)] for one in joined], everything(whole))
         assert not joined[0][len(whole.share) :].any()
+        assert torch.isclose(whole.share.sum(), torch.ones(()))
         assert len({len(part.share) for part in parts}) == 1
 
 
@@ -232,36 +228,6 @@ def test_memory_does_not_grow_over_epochs(tmp_path: Path) -> None:
     assert resident() - before < 0.2 * read
 
 
-def test_filters_and_weights_are_by_subset_bucket_and_source(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(selection, "CHUNK", 3)
-    entries = dataset.samples("train")
-    one = entries[0].source
-
-    def counted(mix: MixConfig) -> Counter[str]:
-        loader = a_loader(dataset.root, mix=mix)
-        found: Counter[str] = Counter()
-        for step in range(loader.plan.steps_before(1)):
-            found.update(loader.keys(step)[: loader.plan.batch(step).num_real])
-        return found
-
-    contact = {entry.key for entry in entries if "contact" in entry.subsets}
-    assert 0 < len(contact) < len(entries)
-    assert counted(MixConfig(only_subsets=("contact",))) == Counter(contact)
-    assert counted(MixConfig(only_subsets=("contact", "contact"))) == Counter(contact)
-    rest = {entry.key for entry in entries} - contact
-    assert counted(MixConfig(without_subsets=("contact",))) == Counter(rest)
-    bucket = {entry.key for entry in entries if entry.bucket == "25x64x32"}
-    assert counted(MixConfig(only_buckets=("25x64x32",))) == Counter(bucket)
-    doubled = counted(MixConfig(subset_weights={"contact": 2}, source_weights={one[:12]: 3}))
-    for entry in entries:
-        wanted = (2 if entry.key in contact else 1) * (3 if entry.source == one else 1)
-        assert doubled[entry.key] == wanted
-    without = counted(MixConfig(source_weights={one: 0}))
-    assert set(without) == {entry.key for entry in entries if entry.source != one}
-
-
 def test_held_out_samples_are_of_all_buckets_and_fewer_are_among_more(
     tmp_path: Path,
 ) -> None:
@@ -272,48 +238,3 @@ def test_held_out_samples_are_of_all_buckets_and_fewer_are_among_more(
     assert all(entry == val[entry.key] for entry in some)
     assert loader.held_out(2) == some[:2]
     assert {entry.key for entry in loader.held_out(10**6)} == set(val)
-
-
-@pytest.mark.parametrize(
-    ("mix", "message"),
-    [
-        (MixConfig(only_subsets=("contacts",)), "no subset contacts .* there are: contact"),
-        (MixConfig(only_buckets=("9x9x9",)), "no bucket 9x9x9 .* there are: 25x64x32, 9x64x64"),
-        (MixConfig(source_weights={"zz": 1.0}), "source_weights.zz: no source"),
-        (MixConfig(only_subsets=("contact",), subset_weights={"contact": 0}), "leave none"),
-    ],
-)
-def test_what_selects_nothing_is_refused(dataset: Dataset, mix: MixConfig, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        a_loader(dataset.root, mix=mix)
-
-
-def test_a_token_budget_gives_every_bucket_its_size(dataset: Dataset) -> None:
-    loader = a_loader(dataset.root, mix=MixConfig(batch_tokens=200, batch_multiple=2))
-    sizes = loader.order.identity["batch_sizes"]
-    assert set(sizes) == {"9x64x64", "25x64x32"}
-    for batch in loader.batches(0, 8):
-        assert batch.audio is not None
-        _, _, t, h, w = batch.video.latents.shape
-        tokens = t * h * w // 4 + batch.audio.latents.shape[-1]
-        assert len(batch.keys) == max(2, 200 // tokens // 2 * 2)
-    assert len(set(sizes.values())) == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"seed": 6}, "seed was 5, is 6"),
-        ({"batch_size": 8}, "batch_sizes.9x64x64 was 4, is 8"),
-        ({"mix": MixConfig(remainder="drop")}, "remainder was pad, is drop"),
-        ({"mix": MixConfig(only_subsets=("contact",))}, "mix was .*seats.9x64x64 was"),
-    ],
-)
-def test_the_state_of_another_order_is_refused_with_all_that_differs(
-    dataset: Dataset, changes: dict[str, Any], named: str
-) -> None:
-    state = a_loader(dataset.root).state(3)
-    with pytest.raises(UsageError, match=named):
-        a_loader(dataset.root, **changes).step_of(state)
-    other = a_loader(dataset.root, read=dataclasses.replace(STRICT, threads=5, ahead=0))
-    assert other.step_of(state) == 3

@@ -1,33 +1,41 @@
+import math
 from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
 from itertools import chain, combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from avdata.errors import UsageError
+from avdata.trainer.data.bucket import Batches, Bucket, Group
 from avdata.trainer.data.config import Remainder
-from avdata.trainer.data.plan import Bucket, GlobalBatch, Group, Plan, slice_of
+from avdata.trainer.data.plan import GlobalBatch, Plan, slice_of
 from avdata.trainer.data.rows import joined, rows_between, rows_where
 
 LAWS = settings(deadline=None, max_examples=40)
 SEEDS = st.integers(0, 2**63)
 WORLDS = st.integers(1, 9)
+WEIGHTS = st.decimals("0.01", 3, places=2)
 
 
 @st.composite
-def layouts(draw: st.DrawFn, quotas: bool = False) -> dict[str, Bucket]:
-    """Buckets of some groups, with batch sizes of their own; rows are dealt out in turn."""
+def layouts(draw: st.DrawFn, weighted: bool = False) -> dict[str, Bucket]:
+    """Buckets of some groups, with batch sizes of their own; rows are dealt out in turn. All
+    together have a sample an epoch at least.
+    """
     found, row = {}, 0
     for name in draw(st.lists(st.sampled_from("pqr"), min_size=1, max_size=3, unique=True)):
         groups = []
         for _ in range(draw(st.integers(1, 2))):
             size = draw(st.integers(1, 17))
-            quota = draw(st.integers(1, 3 * size)) if quotas else size
-            groups.append(Group(rows_between([(row, row + size)]), quota))
+            weight = Fraction(str(draw(WEIGHTS))) if weighted else Fraction(1)
+            groups.append(Group(rows_between([(row, row + size)]), weight))
             row += size
         found[name] = Bucket(groups, draw(st.integers(1, 9)))
+    assume(sum(bucket.due for bucket in found.values()) >= 1)
     return found
 
 
@@ -61,28 +69,46 @@ def test_every_sample_counts_exactly_once_an_epoch(
 
 
 @LAWS
-@given(layouts(quotas=True), SEEDS, st.integers(1, 5))
+@given(layouts(weighted=True), SEEDS, st.integers(1, 12))
 def test_over_any_epochs_a_sample_comes_as_often_as_its_weight_says(
     buckets: dict[str, Bucket], seed: int, epochs: int
 ) -> None:
+    """So none of a weight, of whatever bucket, is more than one ahead of another."""
     plan = Plan(buckets, seed)
     counts = Counter(real(list(chain(*(epoch(plan, k) for k in range(epochs))))))
     for bucket in buckets.values():
         for group in bucket.groups:
-            size, wanted = len(group.samples), epochs * group.quota
+            size, wanted = len(group.samples), epochs * group.weight
             found = [counts[int(row)] for row in group.samples.at(np.arange(size))]
-            assert sum(found) == wanted
-            assert set(found) <= {wanted // size, -(-wanted // size)}
+            assert sum(found) == math.floor(size * wanted)
+            assert set(found) <= {math.floor(wanted), math.ceil(wanted)}
 
 
 @LAWS
-@given(layouts(quotas=True), SEEDS, st.sampled_from(["pad", "carry", "drop"]))
+@given(layouts(weighted=True), st.integers(1, 300), st.sampled_from(["pad", "carry", "drop"]))
+def test_batches_before_an_epoch_are_those_of_the_epochs_before(
+    buckets: dict[str, Bucket], number: int, remainder: Remainder
+) -> None:
+    for bucket in buckets.values():
+        counted, left = 0, 0
+        for k in range(number):
+            seats = left + bucket.seats_before(k + 1) - bucket.seats_before(k)
+            whole, left = divmod(seats, bucket.batch_size)
+            counted += whole + (remainder == "pad" and left > 0)
+            left *= remainder == "carry"
+        assert Batches(bucket, remainder).before(number) == counted
+
+
+@LAWS
+@given(layouts(weighted=True), SEEDS, st.sampled_from(["pad", "carry", "drop"]))
 def test_a_batch_is_full_of_one_bucket_whatever_becomes_of_the_last(
     buckets: dict[str, Bucket], seed: int, remainder: Remainder
 ) -> None:
-    if remainder == "drop" and all(b.seats < b.batch_size for b in buckets.values()):
-        with pytest.raises(UsageError, match="no bucket has a whole batch"):
+    small = [name for name, bucket in buckets.items() if bucket.due < bucket.batch_size]
+    if remainder == "drop" and small:
+        with pytest.raises(UsageError, match="drop would hardly ever train on") as caught:
             Plan(buckets, seed, remainder)
+        assert all(f"{name} (" in str(caught.value) for name in small)
         return
     plan = Plan(buckets, seed, remainder)
     for step in range(40):
@@ -107,8 +133,8 @@ def test_what_is_carried_is_neither_lost_nor_repeated(
             seen[batch.bucket].update(batch.rows.tolist())
         for name, bucket in buckets.items():
             taken = seen[name].total()
-            assert 0 <= (number + 1) * bucket.seats - taken < bucket.batch_size
-            times = taken // bucket.seats
+            assert 0 <= (number + 1) * bucket.due - taken < bucket.batch_size
+            times = taken // bucket.due
             assert {seen[name][row] for row in rows_of(bucket)} <= {times, times + 1}
 
 
@@ -117,16 +143,15 @@ def test_what_is_carried_is_neither_lost_nor_repeated(
 def test_what_is_dropped_is_less_than_a_batch_of_each_bucket(
     buckets: dict[str, Bucket], seed: int
 ) -> None:
-    if all(b.seats < b.batch_size for b in buckets.values()):
-        return
+    assume(all(b.due >= b.batch_size for b in buckets.values()))
     plan = Plan(buckets, seed, "drop")
     found = Counter(batch.bucket for batch in epoch(plan))
-    assert found == Counter({n: b.seats // b.batch_size for n, b in buckets.items()})
+    assert found == Counter({n: int(b.due) // b.batch_size for n, b in buckets.items()})
     assert max(Counter(real(epoch(plan))).values()) == 1
 
 
 @LAWS
-@given(layouts(quotas=True), SEEDS, WORLDS)
+@given(layouts(weighted=True), SEEDS, WORLDS)
 def test_the_ranks_slices_are_the_global_batch_whatever_their_number(
     buckets: dict[str, Bucket], seed: int, world: int
 ) -> None:
@@ -138,7 +163,7 @@ def test_the_ranks_slices_are_the_global_batch_whatever_their_number(
 
 
 @LAWS
-@given(layouts(quotas=True), SEEDS, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
+@given(layouts(weighted=True), SEEDS, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
 def test_a_batch_depends_on_its_step_alone_and_not_on_what_was_asked_before(
     buckets: dict[str, Bucket], seed: int, steps: list[int]
 ) -> None:
@@ -148,7 +173,7 @@ def test_a_batch_depends_on_its_step_alone_and_not_on_what_was_asked_before(
 
 
 @LAWS
-@given(layouts(quotas=True), SEEDS, st.sampled_from(["pad", "carry"]), st.integers(0, 10**15))
+@given(layouts(weighted=True), SEEDS, st.sampled_from(["pad", "carry"]), st.integers(0, 10**15))
 def test_steps_and_epochs_count_alike(
     buckets: dict[str, Bucket], seed: int, remainder: Remainder, step: int
 ) -> None:
@@ -158,22 +183,23 @@ def test_steps_and_epochs_count_alike(
 
 
 @LAWS
-@given(layouts(quotas=True), SEEDS)
+@given(layouts(weighted=True), SEEDS)
 def test_every_seat_of_two_epochs_has_its_own_key(buckets: dict[str, Bucket], seed: int) -> None:
     plan = Plan(buckets, seed)
+    batches = [*epoch(plan, 0), *epoch(plan, 1)]
     keys = [
         (batch.epoch, batch.first_position + seat)
-        for batch in (*epoch(plan, 0), *epoch(plan, 1))
+        for batch in batches
         for seat in range(len(batch.rows))
     ]
     assert len(set(keys)) == len(keys)
-    assert {number for number, _ in keys} == {0, 1}
+    assert [batch.epoch for batch in batches] == [plan.epoch_of(batch.step) for batch in batches]
 
 
 def two_buckets(size: int = 200) -> dict[str, Bucket]:
     return {
-        "p": Bucket([Group(rows_between([(0, size)]), size)], 8),
-        "q": Bucket([Group(rows_between([(size, 2 * size)]), size)], 8),
+        "p": Bucket([Group(rows_between([(0, size)]))], 8),
+        "q": Bucket([Group(rows_between([(size, 2 * size)]))], 8),
     }
 
 
@@ -192,9 +218,39 @@ def test_batches_of_different_buckets_are_mixed() -> None:
 
 
 def test_groups_of_a_bucket_are_mixed_in_its_batches() -> None:
-    groups = [Group(rows_between([(0, 100)]), 100), Group(rows_between([(100, 200)]), 100)]
+    groups = [Group(rows_between([(0, 100)])), Group(rows_between([(100, 200)]), Fraction(2))]
     batches = epoch(Plan({"p": Bucket(groups, 20)}, seed=0))
     assert all(0 < (batch.rows < 100).sum() < 20 for batch in batches)
+
+
+def test_each_order_is_its_own() -> None:
+    """Of epochs and seeds: which seats groups have, which steps buckets have. Of groups of one
+    size: whose turn it is. Of buckets of one size: the order of their samples.
+    """
+
+    def orders(seed: int, number: int) -> tuple[list[bool], list[str], list[list[int]]]:
+        """Of one bucket's seats, of all buckets' steps, and of the samples of each group."""
+        starts = range(0, 160, 40)
+        groups = [Group(rows_between([(first, first + 40)])) for first in starts]
+        fewer = [replace(groups[k], weight=Fraction(1, 2 << k)) for k in range(2)]
+        whole = {
+            "p": Bucket(fewer, 30),
+            "q": Bucket(groups[2:3], 40),
+            "r": Bucket(groups[3:], 40),
+        }
+        rows = {batch.bucket: batch.rows for batch in epoch(Plan(whole, seed), number)}
+        taken = np.concatenate(list(rows.values()))
+        of_each = [[int(r) - first for r in taken if 0 <= r - first < 40] for first in starts]
+        kinds = [batch.bucket for batch in epoch(Plan(two_buckets(), seed), number)]
+        return (rows["p"] < 40).tolist(), kinds, of_each
+
+    found = [orders(0, 0), orders(0, 1), orders(1, 0)]
+    for one, other in combinations(found, 2):
+        assert one[0] != other[0]
+        assert one[1] != other[1]
+    for _, _, (half, quarter, *buckets) in found:
+        assert not set(quarter) <= set(half)
+        assert buckets[0] != buckets[1]
 
 
 def test_no_samples_is_an_error() -> None:
