@@ -48,7 +48,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         script = torch.jit.script(Talker())
     script.save(str(site / "silero_vad" / "data" / "silero_vad.jit"))
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     speech._model.cache_clear()
     yield site
     speech._model.cache_clear()
