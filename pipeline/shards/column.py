@@ -9,6 +9,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +39,7 @@ class Column:
             if os.fstat(file.fileno()).st_size != self._start + self._count * self._size:
                 raise ValueError(f"{path}: not whole")
             self._rows = _rows_of_a_block(self._size)
-            self._digests = np.load(_beside(path))
+            self._digests = memoryview(np.load(_beside(path)))
             if len(self._digests) != -(-self._count // self._rows):
                 raise ValueError(f"{_beside(path)}: {len(self._digests)} digests")
             self._file = os.dup(file.fileno())
@@ -55,20 +56,17 @@ class Column:
             first, last, _ = rows.indices(len(self))
             reads = [(at, min(last, at + MOST_ROWS)) for at in range(first, last, MOST_ROWS)]
             return np.frombuffer(b"".join([self._read(*one) for one in reads]), self._dtype)
+        found = np.empty(len(rows), f"V{self._size}")
+        order = rows.argsort()
+        rising = rows[order]
         # What lies in neighbouring blocks is one read.
-        apart = (np.diff(rows // self._rows) // 2 != 0) | (np.diff(rows // MOST_ROWS) != 0)
-        parts = np.split(rows, np.flatnonzero(apart) + 1)
-        return np.frombuffer(b"".join([self._some(part) for part in parts]), self._dtype)
-
-    def _some(self, rows: Int64[ndarray, " some"]) -> bytes | memoryview:
-        if len(rows) == 1:  # As of samples in random order.
-            return self._read(first := int(rows[0]), first + 1)
-        if len(rows) == 0:
-            return b""
-        first = int(rows.min())
-        read = np.frombuffer(self._read(first, int(rows.max()) + 1), f"V{self._size}")
-        taken: bytes = read[rows - first].tobytes()
-        return taken
+        apart = (np.diff(rising // self._rows) > 1) | (np.diff(rising // MOST_ROWS) != 0)
+        bounds = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
+        for begin, end in pairwise(bounds[1:] if len(rows) == 0 else bounds):
+            first = int(rising[begin])
+            read = np.frombuffer(self._read(first, int(rising[end - 1]) + 1), found.dtype)
+            found[order[begin:end]] = read[rising[begin:end] - first]
+        return found.view(self._dtype)
 
     def _read(self, first: int, last: int) -> memoryview:
         """The bytes of rows `first` to `last` - 1."""

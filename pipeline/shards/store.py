@@ -176,8 +176,10 @@ def _worded(path: str, error: OSError) -> Exception:
     return UsageError(f"{path}: cannot be read ({error.strerror}); mend that and start again")
 
 
-def _after(pieces: Sequence[memoryview], count: int) -> list[memoryview]:
+def _after(pieces: Sequence[memoryview], count: int) -> Sequence[memoryview]:
     """What is left of pieces once the first so many bytes are filled."""
+    if count == sum(map(len, pieces)):
+        return ()
     for number, piece in enumerate(pieces):
         if count < len(piece):
             return [piece[count:], *pieces[number + 1 :]]

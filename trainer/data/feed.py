@@ -21,7 +21,7 @@ from torch import Tensor
 
 from avdata.errors import CorruptShard, UsageError
 from avdata.pipeline.shards.table import Table
-from avdata.trainer.data.buffers import Lease, Ring, room
+from avdata.trainer.data.buffers import Ring, room
 from avdata.trainer.data.config import ReadConfig
 from avdata.trainer.data.counters import Counters
 from avdata.trainer.data.layout import TEXTS, Laid, laid_out, places_of
@@ -94,12 +94,12 @@ class Feed:
         pool = Readers(self.read.threads)
         ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
         try:
-            for batch, samples in self._begun(first, last):
-                waiting = deque(enumerate(_laid_out(batch, samples)))
+            for batch, laid in self._begun(first, last):
+                waiting = deque(enumerate(laid))
                 fill = partial(self._fill, batch, waiting, pool.closed)
-                readers = min(self.read.threads, len(samples))
+                readers = min(self.read.threads, len(laid))
                 ahead.append((batch, [pool.submit(fill) for _ in range(readers)]))
-                del batch, waiting, fill  # Its memory is the consumer's to let go.
+                del batch, laid, waiting, fill  # Its memory is the consumer's to let go.
                 if len(ahead) > self.read.ahead:
                     yield self._ready(pool, *ahead.popleft())
             while ahead:
@@ -113,7 +113,7 @@ class Feed:
         self.counters.add("wait_seconds", time.perf_counter() - began)
         return batch
 
-    def _begun(self, first: int, last: int) -> Iterator[tuple[HostBatch, Sequence[Located]]]:
+    def _begun(self, first: int, last: int) -> Iterator[tuple[HostBatch, Sequence[Laid]]]:
         """Batches with their memory, and what is to be read into it."""
         step = first
         while step < last:
@@ -126,8 +126,7 @@ class Feed:
             rows = np.concatenate([plan.rows[seats] for plan, seats, _ in shares])
             samples = iter(locate(self.table, rows, self.roles))
             for plan, seats, counts in shares:
-                some = list(islice(samples, len(seats)))
-                yield self._begin(plan, seats, counts, some), some
+                yield self._begin(plan, seats, counts, list(islice(samples, len(seats))))
 
     def _begin(
         self,
@@ -135,28 +134,34 @@ class Feed:
         seats: Int64[ndarray, " b"],
         counts: Int64[ndarray, " b"],
         samples: Sequence[Located],
-    ) -> HostBatch:
+    ) -> tuple[HostBatch, Sequence[Laid]]:
         shapes = self._shapes(samples)
         more = {} if self.extra is None else self.extra.shapes(shapes)
         lease = self.ring.lease(
             sum(room(shape, np.float16) for shape in shapes.values())
             + sum(room(shape, np.float32) for shape in more.values())
         )
+        arrays = {role: lease.take(shape, np.float16) for role, shape in shapes.items()}
+        places = places_of(arrays)
+        laid = [laid_out(sample, places, seat) for seat, sample in enumerate(samples)]
         batch = HostBatch(
             plan=plan,
             seats=seats,
             weights=torch.from_numpy(counts.astype(np.float32)),
             keys=[sample.key for sample in samples],
-            arrays={role: _taken(lease, shape, np.float16) for role, shape in shapes.items()},
+            arrays={role: torch.from_numpy(array) for role, array in arrays.items()},
             lengths={
-                role: torch.zeros(len(seats), dtype=torch.int64)
+                role: torch.tensor([one.lengths.get(role, 0) for one in laid])
                 for role in self.roles
                 if role in TEXTS
             },
-            extra={name: _taken(lease, shape, np.float32) for name, shape in more.items()},
+            extra={
+                name: torch.from_numpy(lease.take(shape, np.float32))
+                for name, shape in more.items()
+            },
         )
         lease.close()
-        return batch
+        return batch, laid
 
     def _shapes(self, samples: Sequence[Located]) -> dict[Role, tuple[int, ...]]:
         """Of the arrays of a batch of them: they are of one bucket."""
@@ -190,16 +195,3 @@ class Feed:
                     array[seat] = 0
             if self.extra is not None:
                 self.extra.fill(batch, seat)
-
-
-def _laid_out(batch: HostBatch, samples: Sequence[Located]) -> list[Laid]:
-    """Into the seats of a batch, whose texts' lengths are then known."""
-    places = places_of({role: array.numpy() for role, array in batch.arrays.items()})
-    laid = [laid_out(sample, places, seat) for seat, sample in enumerate(samples)]
-    for role, lengths in batch.lengths.items():
-        lengths.copy_(torch.tensor([one.lengths.get(role, 0) for one in laid]))
-    return laid
-
-
-def _taken(lease: Lease, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
-    return torch.from_numpy(lease.take(shape, dtype))

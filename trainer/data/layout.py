@@ -120,4 +120,4 @@ def _size(sample: Located, part: Part, wanted: tuple[int, ...]) -> int:
 
 def _unwanted(size: int) -> memoryview:
     """Memory for bytes that are only checked, or not even that; none is used before they come."""
-    return np.empty(size, np.uint8).data
+    return memoryview(bytearray(size))

@@ -116,33 +116,37 @@ class Plan:
             begun = self._batches[place].before(epoch)
             count = self._batches[place].before(epoch + 1) - begun
             (here,) = np.nonzero((numbers >= 0) & (numbers < count))
-            seats = [self._seats(bucket, epoch, begun, number) for number in numbers[here].tolist()]
+            seats, sizes = self._seats(bucket, epoch, begun, numbers[here])
             numbers -= count
-            if not seats:
-                continue
-            ends = np.cumsum([len(some) for some in seats])
-            rows = np.split(self._rows(place, np.concatenate(seats)), ends[:-1])
-            for number, real in zip(within[here].tolist(), rows, strict=True):
+            rows, end = self._rows(place, seats), 0
+            for number, size in zip(within[here].tolist(), sizes.tolist(), strict=True):
+                real, end = rows[end : end + size], end + size
                 found[number] = GlobalBatch(
                     step=before + number,
                     epoch=epoch,
                     bucket=self.names[place],
                     # Repeats from the start where real ones end.
-                    rows=np.resize(real, bucket.batch_size),
-                    num_real=len(real),
+                    rows=real if size == bucket.batch_size else np.resize(real, bucket.batch_size),
+                    num_real=size,
                     first_position=number * self._stride,
                 )
         return [found[number] for number in within.tolist()]
 
     def _seats(
-        self, bucket: Bucket, epoch: int, begun: int, number: int
-    ) -> Int64[ndarray, " real"]:
-        """Of an epoch's batch, counted over all epochs."""
+        self, bucket: Bucket, epoch: int, begun: int, numbers: Int64[ndarray, " batches"]
+    ) -> tuple[Int64[ndarray, " real"], Int64[ndarray, " batches"]]:
+        """Of some of an epoch's batches, one after the other, counted over all epochs; and how many
+        each has.
+        """
+        size = bucket.batch_size
         if self._remainder == "carry":
-            first = (begun + number) * bucket.batch_size
-            return np.arange(first, first + bucket.batch_size)
-        first = bucket.seats_before(epoch) + number * bucket.batch_size
-        return np.arange(first, min(first + bucket.batch_size, bucket.seats_before(epoch + 1)))
+            first = (begun + numbers) * size
+            end = first + size
+        else:
+            first = bucket.seats_before(epoch) + numbers * size
+            end = np.minimum(first + size, bucket.seats_before(epoch + 1))
+        seats = first[:, None] + np.arange(size)
+        return seats[seats < end[:, None]], end - first
 
     def _rows(self, place: int, seats: Int64[ndarray, " real"]) -> Int64[ndarray, " real"]:
         """The samples that sit there."""

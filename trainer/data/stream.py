@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
@@ -153,7 +154,7 @@ def _as_plain(host: HostBatch, world: int) -> Batch:
         **host.arrays,
         **lengths,
         weight=host.weights,
-        share=host.weights * (world / host.plan.num_real),
+        share=torch.from_numpy(host.weights.numpy() * np.float32(world / host.plan.num_real)),
         positions=torch.from_numpy(host.plan.first_position + host.seats),
         keys=host.keys,
         bucket=host.plan.bucket,
