@@ -74,6 +74,24 @@ def test_a_state_taken_anywhere_goes_on_there_with_any_number_of_ranks(dataset: 
     assert len(stream) == len(whole)
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+def test_torchdata_resumes_it_within_an_epoch(dataset: Dataset) -> None:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    def loader() -> Any:
+        return StatefulDataLoader(a_stream(dataset), batch_size=None)
+
+    batches = iter(stopped := loader())
+    next(batches)
+    saved = stopped.state_dict()
+    rest = list(batches)
+    resumed = loader()
+    resumed.load_state_dict(saved)
+    for following in (rest, list(stopped)):
+        for batch, other in zip(following, list(resumed), strict=True):
+            assert same(batch, other)
+
+
 def test_an_older_iterator_does_not_move_the_state(dataset: Dataset) -> None:
     stream = a_stream(dataset)
     older = iter(stream)
