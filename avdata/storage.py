@@ -28,7 +28,7 @@ from upath import UPath
 
 from avdata.errors import AvdataError, RunError, UsageError
 from avdata.lock import NAME as LOCK
-from avdata.lock import NO_LOCKS
+from avdata.lock import NO_LOCKS, alone
 
 S3 = "s3://"
 S3_SETTINGS = "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -40,6 +40,8 @@ S3_OPTIONS: dict[str, Any] = {
 }
 _HINT = f"check {S3_SETTINGS}, then run it again to go on from here"
 TEMPORARY = "*.tmp-*"
+WRITER_SECONDS = 10.0
+"""For a command that was told to end a moment ago."""
 STALE_SECONDS = 86_400.0
 """Runs on other machines may write into the same folder, so age decides, not a process id."""
 
@@ -195,6 +197,20 @@ def locked(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """Inside the block no other command writes the folder, which is made where there is none;
+    UsageError where one does. On S3, which has no locks, nothing is locked: what lies there is
+    whole, whoever wrote it.
+    """
+    if is_remote(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, "writes", "run this again when that has ended", WRITER_SECONDS):
+        yield
 
 
 def require_ours(folder: Path, markers: Sequence[str], what: str) -> None:

@@ -138,29 +138,33 @@ def write_clips(
 ) -> Written:
     """Writes the files that are not there yet, then the index of all.
 
-    RunError when more than `max_failed_share` of the clips fail, YieldCollapsed when all do.
+    UsageError while another command writes the folder; RunError when more than `max_failed_share`
+    of the clips fail, YieldCollapsed when all do.
     """
     storage.require_ours(out, ("clips.json",), "clips")
     files, manifest = ClipFiles(out), Manifest(root)
     kept, ingested = require_kept(manifest), _ingested(manifest)
     num_frames, fps = ingested.num_frames, ingested.fps
     settings = {clip.clip_id: config.digest(clip, num_frames, fps) for clip in kept}
-    storage.write_json(out / "clips.json", configuration.to_plain(config))
-    files.remove_stale()
-    todo = [clip for clip in kept if not _is_done(files, clip, settings, config.retry_failed)]
-    if todo:
-        wanted = ClipShape(num_frames, fps, sample_rate=config.sample_rate)
-        work = partial(WriteClip, out, config, wanted)
-        items = ({"clip": pickle.dumps(clip), "settings": settings[clip.clip_id]} for clip in todo)
-        answers = stream(engine or Engine(), work, items)
-        _follow(out, answers, len(todo), len(kept), config.max_failed_share)
-    rows = {clip_id: files.row(clip_id, made_with) for clip_id, made_with in settings.items()}
-    require_none_lost(out, [one for one, row in rows.items() if row is None], "a file")
-    done = Written(
-        [row for row in rows.values() if isinstance(row, ClipRow)],
-        [row for row in rows.values() if isinstance(row, FailedRow)],
-    )
-    files.write_index(done.rows, done.failed)
+    with storage.written(out):
+        storage.write_json(out / "clips.json", configuration.to_plain(config))
+        files.remove_stale()
+        todo = [clip for clip in kept if not _is_done(files, clip, settings, config.retry_failed)]
+        if todo:
+            wanted = ClipShape(num_frames, fps, sample_rate=config.sample_rate)
+            work = partial(WriteClip, out, config, wanted)
+            items = (
+                {"clip": pickle.dumps(clip), "settings": settings[clip.clip_id]} for clip in todo
+            )
+            answers = stream(engine or Engine(), work, items)
+            _follow(out, answers, len(todo), len(kept), config.max_failed_share)
+        rows = {clip_id: files.row(clip_id, made_with) for clip_id, made_with in settings.items()}
+        require_none_lost(out, [one for one, row in rows.items() if row is None], "a file")
+        done = Written(
+            [row for row in rows.values() if isinstance(row, ClipRow)],
+            [row for row in rows.values() if isinstance(row, FailedRow)],
+        )
+        files.write_index(done.rows, done.failed)
     _require_enough(out, done, config.max_failed_share)
     return done
 

@@ -193,7 +193,10 @@ def planned(root: Path, kept: list[Clip], config: EncodeConfig, specs: Specs) ->
 
 
 def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = None) -> Dataset:
-    """Encodes the shards that are not there yet and commits the dataset."""
+    """Encodes the shards that are not there yet and commits the dataset.
+
+    UsageError while another command writes the folder.
+    """
     manifest = Manifest(root)
     storage.require_ours(out, ("encode.json", "dataset.json"), "shards")
     engine = engine or Engine()
@@ -205,19 +208,23 @@ def encode(root: Path, out: Path, config: EncodeConfig, engine: Engine | None = 
         raise UsageError(f"{root}: clips without captions; run `avdata caption {root}` first")
     specs = config.encoders.specs()
     plans = planned(root, kept, config, specs)
-    storage.write_json(out / "encode.json", configuration.to_plain(config))
-    storage.write_json(out / "versions.json", versions())
-    with ThreadPoolExecutor(THREADS) as pool:
-        done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
-    todo = [plan for plan, ready in zip(plans, done, strict=True) if not ready]
-    if todo:
-        work = partial(EncodeShard, out, config)
-        items = ({"plan": pickle.dumps(plan)} for plan in todo)
-        far = config.decode_on == "cluster"
-        answers = stream(engine, work, items, on_gpu=gpu, leaves_cores=far)
-        _follow(out, answers, todo, len(plans), config.max_failed_share)
-    provenance = {"manifest_digest": manifest.digest(), "config": configuration.to_plain(config)}
-    write_dataset(out, specs, plans, provenance, config.max_failed_share)
+    with storage.written(out):
+        storage.write_json(out / "encode.json", configuration.to_plain(config))
+        storage.write_json(out / "versions.json", versions())
+        with ThreadPoolExecutor(THREADS) as pool:
+            done = pool.map(partial(is_done, out, retry_failed=config.retry_failed), plans)
+        todo = [plan for plan, ready in zip(plans, done, strict=True) if not ready]
+        if todo:
+            work = partial(EncodeShard, out, config)
+            items = ({"plan": pickle.dumps(plan)} for plan in todo)
+            far = config.decode_on == "cluster"
+            answers = stream(engine, work, items, on_gpu=gpu, leaves_cores=far)
+            _follow(out, answers, todo, len(plans), config.max_failed_share)
+        provenance = {
+            "manifest_digest": manifest.digest(),
+            "config": configuration.to_plain(config),
+        }
+        write_dataset(out, specs, plans, provenance, config.max_failed_share)
     return open_dataset(out)
 
 

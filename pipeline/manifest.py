@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avdata import lock, storage
+from avdata import storage
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, leaves, to_table
 from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
@@ -59,8 +59,6 @@ from avdata.versions import versions
 SETTINGS = b"avdata.ingest"
 """Key of the settings in Parquet metadata."""
 AGAIN = "run `avdata ingest` again"
-WAIT_SECONDS = 10.0
-"""For a command that was told to end a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +106,7 @@ class Manifest:
         """
         if not (is_new or self.clips_file.exists()):
             raise _not_a_manifest(self.root)
-        if is_new:
-            self.root.mkdir(parents=True, exist_ok=True)
-        with lock.alone(self.root, "writes", "run this again when that has ended", WAIT_SECONDS):
+        with storage.written(self.root):
             yield
 
     def remove_stale(self) -> None:

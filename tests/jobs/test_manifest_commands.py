@@ -1,22 +1,25 @@
-"""Commands that write a manifest: one at a time, and how they end."""
+"""Commands that write a folder: one at a time, and how they end."""
 
 import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from avdata import storage
 from avdata.errors import UsageError
 from avdata.jobs.caption import caption
+from avdata.jobs.clips import ClipsConfig, write_clips
+from avdata.jobs.encode import EncodeConfig, encode
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.jobs.select import select
 from avdata.jobs.semantics import semantics
 from avdata.jobs.semantics_config import SemanticsConfig
-from avdata.pipeline import manifest as manifests
 from avdata.pipeline.measure.source import IngestConfig
 from tests.jobs.films import run
 
@@ -24,8 +27,8 @@ INLINE = Engine(inline=True)
 HOLD = """
 import sys
 from pathlib import Path
-from avdata.pipeline.manifest import Manifest
-with Manifest(Path(sys.argv[1])).alone():
+from avdata import storage
+with storage.written(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -37,6 +40,12 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
+READERS: dict[str, Callable[[Path, Path], object]] = {
+    "clips": lambda root, out: write_clips(root, out, ClipsConfig(), INLINE),
+    "encode": lambda root, out: encode(root, out, EncodeConfig(height=32, width=48), INLINE),
+}
+
+
 def tree(root: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(root)): p.read_bytes()
@@ -45,24 +54,44 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[str]:
+    """Inside the block another process writes the folder, and ends by being killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        yield rf"{folder}: another process \(pid {other.pid} on"
+        other.kill()
+
+
 def test_a_manifest_is_written_by_one_command_at_a_time(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, raw = Path(shutil.copytree(manifest, tmp_path / "m")), manifest.parent / "raw"
-    monkeypatch.setattr(manifests, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(storage, "WRITER_SECONDS", 0.0)
     before = tree(root)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
+    with held(root) as by:
         for write in WRITERS.values():
-            with pytest.raises(UsageError, match=rf"{root}: another process \(pid {other.pid} on"):
+            with pytest.raises(UsageError, match=by):
                 write(root, raw)
-        other.kill()
     assert tree(root) == before
     assert len(ingest([raw], root, IngestConfig(num_frames=17), engine=INLINE).clips()) == 4
     assert select(root, None)["clips"] == 4
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_what_is_made_of_a_manifest_is_written_by_one_command_at_a_time(
+    command: str, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WRITER_SECONDS", 0.0)
+    out, write = tmp_path / "out", READERS[command]
+    with held(out) as by, pytest.raises(UsageError, match=by):
+        write(manifest, out)
+    assert not tree(out)
+    write(manifest, out)
+    assert tree(out)
 
 
 def test_a_policy_that_keeps_nothing_ends_with_3(manifest: Path, tmp_path: Path) -> None:
