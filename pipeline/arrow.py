@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pydantic
 
 from avdata.pipeline.record import VERSION
@@ -50,6 +51,22 @@ def leaves(schema: pa.Schema) -> dict[str, pa.DataType]:
         return [(prefix + one.name, one.type)]
 
     return dict(leaf for one in schema for leaf in walk("", one))
+
+
+def narrowed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Some columns by name, of a struct those of its fields that are named `column.field`."""
+    wanted: dict[str, set[str]] = {}
+    for name in names:
+        head, _, rest = name.partition(".")
+        wanted.setdefault(head, set()).add(rest.partition(".")[0])
+    for head, parts in wanted.items():
+        if "" not in parts:
+            at, column = table.schema.get_field_index(head), table[head].combine_chunks()
+            fields = [field for field in column.type if field.name in parts]
+            values = [pc.struct_field(column, field.name) for field in fields]
+            column = pa.StructArray.from_arrays(values, fields=fields, mask=pc.is_null(column))
+            table = table.set_column(at, table.schema.field(at).with_type(column.type), column)
+    return table.select(list(wanted))
 
 
 def _field(name: str, hint: object) -> pa.Field:

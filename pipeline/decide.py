@@ -8,6 +8,7 @@ all bears the name. Everything is done column by column with Arrow, so a million
 """
 
 import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,8 @@ RANKED_BY = ("clip_id", "source.size_bytes", "media.duration_s", "media.width", 
 
 Best = dict[str, pa.Array]
 """Ids of the best clips of all groups, by the column that says so."""
+Groups = Callable[[list[str] | None], Iterator[pa.Table]]
+"""Gives all rows anew, some at a time and at least once: all columns, or those of some names."""
 
 
 def decide(clips: pa.Table, policy: Policy, best: Best | None = None) -> pa.Table:
@@ -78,6 +81,14 @@ def choose(clips: pa.Table, policy: Policy) -> Best:
         best[choice.best] = _best(clips, choice.group, dropped, rank)
         clips = _told(clips, choice, best[choice.best])
     return best
+
+
+def decided(groups: Groups, policy: Policy) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Clips that come a group at a time: as they are, and as the policy has them."""
+    some = [in_a_group(one) for one in groups(needed(policy))]
+    best = choose(pa.concat_tables(some), policy)
+    for clips in groups(None):
+        yield clips, decide(clips, policy, best)
 
 
 def needed(policy: Policy) -> list[str]:

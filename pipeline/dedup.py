@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from avdata.pipeline.arrow import arrow_schema
 from avdata.pipeline.copies import Prints, copies, same_clips
-from avdata.pipeline.decide import ranks
+from avdata.pipeline.decide import RANKED_BY, ranks
 from avdata.pipeline.measure.looks import first_look
 from avdata.pipeline.measure.spectrum import first_window
 from avdata.pipeline.media.stream import ANALYSIS_RATE
@@ -34,6 +34,11 @@ MAX_SOUND_ERROR = 0.25
 """Share of bits that differ; unlike sounds differ in a half, Haitsma and Kalker allow 0.35."""
 MIN_SOUND_PRINTS = 10
 """0.5 s in which there is something to hear in both."""
+READ = (
+    *("source.digest", "start_s", "fingerprint.picture", "fingerprint.sound", "duplicates"),
+    *RANKED_BY,
+)
+"""Columns that it needs."""
 LOW_HALF = np.uint64((1 << 32) - 1)
 
 

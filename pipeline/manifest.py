@@ -39,10 +39,11 @@ import pyarrow.parquet as pq
 from avdata import storage
 from avdata.errors import RunError, UsageError
 from avdata.pipeline.arrow import arrow_schema, from_table, leaves, to_table
-from avdata.pipeline.assembly import captioned, failures_by_name, joined, named
-from avdata.pipeline.decide import choose, decide, in_a_group, needed
-from avdata.pipeline.dedup import with_duplicates
+from avdata.pipeline.assembly import failures_by_name, named, row_groups, write_assembled
+from avdata.pipeline.decide import decided
 from avdata.pipeline.parts import (
+    CLIPS,
+    FILES_AT_ONCE,
     Parts,
     as_now,
     remove_damaged,
@@ -166,17 +167,24 @@ class Manifest:
     def reassemble(self) -> None:
         """Writes the assembled tables again, after captions or the policy have changed."""
         ingested, sources = self._ingested(), self.sources()
-        contents, parts = by_digest(sources), Parts(self.root, ingested["fingerprint"])
-        digests = contents["digest"].combine_chunks()
-        measured = pc.is_in(digests, value_set=parts.measured())
-        clips = named(parts.clips(digests.filter(measured)), contents)
-        clips = with_duplicates(clips)
-        clips = captioned(clips, self._captions(ingested["fingerprint"]))
-        clips = joined(clips, self._semantics(ingested["fingerprint"]), ("semantics",))
-        clips = decide(clips, load_policy(self.root / "policy.yaml"))
-        about = {**(clips.schema.metadata or {}), SETTINGS: json.dumps(ingested["settings"])}
-        write_table(clips.replace_schema_metadata(about), self.clips_file)
-        failed = parts.failures(digests.filter(pc.invert(measured)))
+        contents = by_digest(sources).sort_by("uri")
+        parts = Parts(self.root, ingested["fingerprint"])
+        measured = pc.is_in(contents["digest"], value_set=parts.measured())
+        ours = contents.filter(measured)
+        some = (ours.slice(at, FILES_AT_ONCE) for at in range(0, len(ours), FILES_AT_ONCE))
+        rows = [
+            (self._captions(ingested["fingerprint"]), ("captions", "caption_failure")),
+            (self._semantics(ingested["fingerprint"]), ("semantics",)),
+        ]
+        write_assembled(
+            (named(parts.clips(one["digest"].combine_chunks()), one) for one in some),
+            rows,
+            load_policy(self.root / "policy.yaml"),
+            {SETTINGS.decode(): json.dumps(ingested["settings"])},
+            self.clips_file,
+        )
+        rest = contents["digest"].filter(pc.invert(measured)).combine_chunks()
+        failed = parts.failures(rest)
         write_table(failures_by_name(failed, sources), self.quarantine_file)
 
     def decide_again(self) -> None:
@@ -186,7 +194,7 @@ class Manifest:
         """
         about = self.table([]).schema.metadata
         decided = (after for _, after in self.decided())
-        write_batches(decided, arrow_schema(Clip).with_metadata(about), self.clips_file)
+        write_batches(decided, CLIPS.with_metadata(about), self.clips_file)
 
     def decided(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """The assembled clips, a row group at a time: as they are, and as the policy in force has
@@ -194,20 +202,10 @@ class Manifest:
         """
         policy = load_policy(self.root / "policy.yaml")
         with self._clips_checked():
-            file = pq.ParquetFile(self.clips_file)
-        with file:
-            # Parquet gives the items of lists another name.
-            schema = arrow_schema(Clip).with_metadata(file.schema_arrow.metadata)
-            if list(leaves(file.schema_arrow)) != list(leaves(schema)):
-                raise RunError(
-                    f"{self.clips_file}: made by another version; run `avdata ingest` again"
-                )
-            numbers = range(file.num_row_groups)
-            grouped = [in_a_group(self._group(file, one, needed(policy))) for one in numbers]
-            best = choose(pa.concat_tables(grouped or [schema.empty_table()]), policy)
-            for one in numbers:
-                clips = self._group(file, one).cast(schema)
-                yield clips, decide(clips, policy, best)
+            there = pq.read_schema(self.clips_file)
+        if list(leaves(there)) != list(leaves(CLIPS)):
+            raise RunError(f"{self.clips_file}: made by another version; {AGAIN}")
+        return decided(self._groups, policy)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Every clip, or some columns, as an Arrow table; UsageError where there is no manifest."""
@@ -261,11 +259,9 @@ class Manifest:
         """Of the assembled manifest's bytes."""
         return storage.digest_file(self.clips_file)
 
-    def _group(
-        self, file: pq.ParquetFile, number: int, columns: list[str] | None = None
-    ) -> pa.Table:
+    def _groups(self, columns: list[str] | None) -> Iterator[pa.Table]:
         with self._clips_checked():
-            return file.read_row_group(number, columns)
+            yield from (some for _, some in row_groups(self.clips_file, columns))
 
     @contextmanager
     def _clips_checked(self) -> Iterator[None]:

@@ -165,7 +165,19 @@ def write_table(table: pa.Table, file: Path) -> None:
 
 
 def write_batches(tables: Iterator[pa.Table], schema: pa.Schema, file: Path) -> None:
-    """Commits a table that comes in pieces of whole row groups and need not be in memory."""
+    """Commits a table that comes in pieces of any size and need not be in memory."""
     with storage.committed(file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for table in tables:
+        for table in _regrouped(tables, ROWS_TOGETHER):
             writer.write_table(table, row_group_size=ROWS_TOGETHER)
+
+
+def _regrouped(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(map(len, held)) > size:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, size).combine_chunks()
+            held = [whole.slice(size)]
+    if held:
+        yield pa.concat_tables(held).combine_chunks()

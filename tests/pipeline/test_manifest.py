@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from avdata.errors import RunError, UsageError, YieldCollapsed
+from avdata.pipeline import manifest as manifests
 from avdata.pipeline import parts
 from avdata.pipeline.manifest import SETTINGS, CaptionRow, Manifest
 from avdata.pipeline.record import Captions, Clip, Fingerprint, Quarantined
@@ -84,6 +85,38 @@ def test_assembling_again_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
     manifest.clips_file.unlink()
     manifest.reassemble()
     assert assembled(manifest) == first
+
+
+def test_how_much_is_held_at_once_changes_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.set_policy(None)
+    prints = Fingerprint([k * 0x0123_4567_89AB_CDEF % 2**63 for k in range(1, 9)], [*range(9, 53)])
+    names = [f"{name}.mp4" for name in "gbdfaec"]
+    clips = [a_clip(name, start, captions=None) for name in names for start in (0.0, 4.0)]
+    copied = [dataclasses.replace(clip, fingerprint=prints) for clip in clips[::6]]
+    write_parts(manifest, [*copied, *(clip for clip in clips if clip not in clips[::6])], [])
+    assemble(manifest, names)
+    ids = sorted(clip.clip_id for clip in clips)
+    manifest.write_captions([CaptionRow(one, CAPTIONS) for one in ids[::2]])
+    manifest.reassemble()
+    whole = manifest.table()
+    assert len(manifest.clips()) == len(clips)
+    assert 0 < sum(clip.captions is not None for clip in manifest.clips()) < len(clips)
+    assert whole["status"].to_pylist().count("drop") == len(copied) - 1
+    for files, rows in ((1, 2), (2, 3), (3, 1), (512, 5)):
+        monkeypatch.setattr(manifests, "FILES_AT_ONCE", files)
+        monkeypatch.setattr(parts, "ROWS_TOGETHER", rows)
+        manifest.reassemble()
+        assert manifest.table().equals(whole, check_metadata=True)
+        written = assembled(manifest)
+        manifest.decide_again()
+        assert assembled(manifest) == written
+        sizes = pq.read_metadata(manifest.clips_file)
+        many = [sizes.row_group(k).num_rows for k in range(sizes.num_row_groups)]
+        assert set(many[:-1]) <= {rows}
+    assert sorted(path.name for path in tmp_path.glob("*.tmp-*")) == []
 
 
 def test_to_decide_again_is_to_assemble_again(
