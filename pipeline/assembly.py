@@ -47,7 +47,10 @@ def write_assembled(
     seen = [narrowed(CLIPS.empty_table(), READ)]
     with NamedTemporaryFile(dir=file.parent, prefix=f"{file.name}.tmp-") as measured:
         write_batches(_noted(clips, seen), CLIPS, Path(measured.name))
-        copies = with_duplicates(pa.concat_tables(seen).combine_chunks())
+        known = pa.concat_tables(seen).combine_chunks()
+        seen.clear()
+        copies = with_duplicates(known).select(["clip_id", "duplicates"])
+        del known
         joins = [
             (pc.index_in(copies["clip_id"], value_set=one["clip_id"].combine_chunks()), one, names)
             for one, names in [(copies, ("duplicates",)), *rows]

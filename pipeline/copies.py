@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, UInt64
+from jaxtyping import Bool, Float, Int32, Int64, UInt64
 from numpy import ndarray
+
+from avdata.pipeline.media.spool import IN_MEMORY_BYTES, Spool
 
 NEIGHBOURS = 8
 """Entries of a bucket that each is paired with."""
@@ -24,6 +26,7 @@ PARTNERS = 32
 TICK_BITS = 22
 """More instants than any source has."""
 PAIRS_AT_ONCE = 50_000
+PRINTS_AT_ONCE = 2_000_000
 MIN_OVERLAP = 0.55
 """Share of the shorter clip; over a half, so that no clip is a copy of two that follow each other.
 """
@@ -90,35 +93,61 @@ def _shifts(left: Int64[ndarray, " n"], right: Int64[ndarray, " n"]) -> Iterator
 def _distances(
     prints: Prints, keys: Keys
 ) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
-    """Pairs of sources and by how many instants the first's clock is ahead of the second's."""
+    """Pairs of sources and by how many instants the first's clock is ahead of the second's.
+
+    Buckets are looked at some at a time, and the votes, of which most are chance, are counted for
+    some of the pairs at a time: until then they lie on disk.
+    """
     clip, position = np.nonzero(prints.values)
     values = prints.values[clip, position]
-    source, tick = prints.source[clip], prints.first[clip] + position
+    source = prints.source[clip].astype(np.int32)
+    tick = (prints.first[clip] + position).astype(np.int32)
+    del clip, position
     num_sources = max(int(prints.source.max(initial=0)) + 1, 1)
-    between, apart = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    parts = 1 + len(values) // PRINTS_AT_ONCE
+    votes = [Spool(np.int64, (2,), IN_MEMORY_BYTES // parts) for _ in range(parts)]
     for key in keys(values):
-        used = np.flatnonzero(key)
-        if len(used) == 0:
-            continue
-        packed = key[used] << TICK_BITS | tick[used].astype(np.uint64)
-        order = used[np.argsort(packed)]
-        shared = np.zeros(len(order) + 1, bool)
-        shared[1:-1] = np.diff(key[order]) == 0
-        order = order[shared[:-1] | shared[1:]]
-        for gap in range(1, NEIGHBOURS + 1):
-            one, other = order[:-gap], order[gap:]
-            hit = (key[one] == key[other]) & (source[one] != source[other])
-            one, other = one[hit], other[hit]
-            swap = source[one] > source[other]
-            one, other = np.where(swap, other, one), np.where(swap, one, other)
-            between.append(source[one] * num_sources + source[other])
-            apart.append(tick[one] - tick[other] + (1 << TICK_BITS - 1))
+        for part in range(parts):
+            used = np.flatnonzero((key != 0) & (key % np.uint64(parts) == part))
+            for left, right in _neighbours(key[used], source[used], tick[used]):
+                one, other = used[left], used[right]
+                between = source[one].astype(np.int64) * num_sources + source[other]
+                cast = np.stack([between, tick[one] - tick[other] + (1 << TICK_BITS - 1)], axis=1)
+                for into in range(parts):
+                    votes[into].append(cast[between % parts == into])
+    counted = [_counted(some[:]) for some in votes]
+    between, ahead, strength = (np.concatenate(some) for some in zip(*counted, strict=True))
+    order = np.argsort(between)
+    one, other = between[order] // num_sources, between[order] % num_sources
+    some = _strongest(one, other, strength[order])
+    return one[some], other[some], ahead[order][some]
+
+
+def _neighbours(
+    key: UInt64[ndarray, " n"], source: Int32[ndarray, " n"], tick: Int32[ndarray, " n"]
+) -> Iterator[tuple[Int64[ndarray, " hits"], Int64[ndarray, " hits"]]]:
+    """Pairs of entries of one key and two sources, that of the lower source first."""
+    # Stable, so that all machines pair the same of those that are alike in all.
+    order = np.argsort(key << TICK_BITS | tick.astype(np.uint64), kind="stable")
+    shared = np.zeros(len(order) + 1, bool)
+    shared[1:-1] = np.diff(key[order]) == 0
+    order = order[shared[:-1] | shared[1:]]
+    for gap in range(1, NEIGHBOURS + 1):
+        one, other = order[:-gap], order[gap:]
+        hit = (key[one] == key[other]) & (source[one] != source[other])
+        one, other = one[hit], other[hit]
+        swap = source[one] > source[other]
+        yield np.where(swap, other, one), np.where(swap, one, other)
+
+
+def _counted(
+    votes: Int64[ndarray, "v 2"],
+) -> tuple[Int64[ndarray, " p"], Int64[ndarray, " p"], Int64[ndarray, " p"]]:
+    """Pairs with votes enough, the distance of each, and how many votes that has."""
     # Numbered as they occur: together with the distance, all that could be would not fit 64 bits.
-    pairs, number = np.unique(np.concatenate(between), return_inverse=True)
-    pair, ahead, strength = _winners(number.astype(np.int64) << TICK_BITS | np.concatenate(apart))
-    one, other = pairs[pair] // num_sources, pairs[pair] % num_sources
-    some = _strongest(one, other, strength)
-    return one[some], other[some], ahead[some]
+    pairs, number = np.unique(votes[:, 0], return_inverse=True)
+    pair, ahead, strength = _winners(number.astype(np.int64) << TICK_BITS | votes[:, 1])
+    return pairs[pair], ahead, strength
 
 
 def _winners(

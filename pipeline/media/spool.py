@@ -18,11 +18,13 @@ IN_MEMORY_BYTES = 32 << 20
 class Spool:
     """Append rows, then read any span of them: `spool[a:b]` is a new array (b - a, *row)."""
 
-    def __init__(self, kind: DTypeLike, row: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, kind: DTypeLike, row: tuple[int, ...] = (), in_memory: int = IN_MEMORY_BYTES
+    ) -> None:
         self.kind, self._row = np.dtype(kind), row
         self._row_bytes = self.kind.itemsize * int(np.prod(row))
         with contextlib.ExitStack() as held:
-            self._file = held.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES))
+            self._file = held.enter_context(tempfile.SpooledTemporaryFile(in_memory))
             self._held = held.pop_all()
         self._count = 0
 
