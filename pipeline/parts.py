@@ -175,9 +175,9 @@ def _regrouped(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
-        while sum(map(len, held)) > size:
+        while sum(map(len, held)) >= size:
             whole = pa.concat_tables(held)
             yield whole.slice(0, size).combine_chunks()
             held = [whole.slice(size)]
-    if held:
+    if any(map(len, held)):
         yield pa.concat_tables(held).combine_chunks()
