@@ -31,6 +31,11 @@ T = TypeVar("T")
 
 PASSING = ("took_too_long", "out_of_memory", "killed")
 """Reasons that may be the machine's and not the file's: what failed so is tried again."""
+ENDED = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGQUIT),
+    *(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU),
+)
+"""Signals that nothing in media raises: a system short of memory, a scheduler or a person does."""
 MAX_DEADLINE_S = 7 * 86_400
 MAX_GIB = 1 << 20
 START_SECONDS = 120.0
@@ -146,13 +151,18 @@ class Child(Generic[P, T]):
         self._errors.seek(0)  # The child wrote through its own copy of this file's position.
         tail = self._errors.read()[-300:].decode(errors="replace").strip().replace("\n", " | ")
         self.close()
-        if code == -signal.SIGKILL:  # Nothing that media does: a machine short of memory, a person.
+        if code == -signal.SIGKILL:
             return MediaError("memory", "killed", "by the system, most likely short of memory")
+        if -code in ENDED:
+            return MediaError("memory", "killed", f"from outside, by {signal.Signals(-code).name}")
+        if code == -signal.SIGALRM:  # Its own, as in `main`: this process was halted meanwhile.
+            return MediaError("deadline", "took_too_long", "ended by its own alarm")
         return MediaError("decode", "decoder_crashed", f"exit {code}: {tail}")
 
 
 def main(name: str, descriptor: int) -> None:
     """Serves calls until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal's goes to all; the parent answers it.
     function = pkgutil.resolve_name(name)
     with Connection(descriptor) as parent, contextlib.suppress(EOFError, ConnectionError):
         parent.send(("ready", None))

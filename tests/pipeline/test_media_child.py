@@ -2,6 +2,7 @@
 
 import operator
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,10 +18,13 @@ import numpy as np
 import pytest
 
 from avdata.errors import MediaError, RunError, UsageError
+from avdata.pipeline.media import spool
 from avdata.pipeline.media.alive import getting_on
 from avdata.pipeline.media.child import Child
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.memory import require_room
+from avdata.pipeline.media.spool import Spool
+from avdata.pipeline.parts import TRANSIENT_STAGES
 from avdata.pipeline.shards.decoders import DecodeLimits
 from tests.pipeline.test_child import children
 
@@ -53,10 +57,52 @@ def test_a_child_that_dies_says_how() -> None:
     crash = failing(signal.raise_signal, signal.SIGSEGV, limits=Limits())
     assert (crash.stage, crash.reason) == ("decode", "decoder_crashed")
     assert crash.detail.startswith(f"exit {-signal.SIGSEGV}")
-    kill = failing(signal.raise_signal, signal.SIGKILL, limits=Limits())
-    assert (kill.stage, kill.reason) == ("memory", "killed")
     words = failing(sys.exit, "last words", limits=Limits())
     assert (words.reason, words.detail) == ("decoder_crashed", "exit 1: last words")
+
+
+@pytest.mark.parametrize(
+    ("number", "stage", "reason", "detail"),
+    [
+        (signal.SIGKILL, "memory", "killed", "by the system, most likely short of memory"),
+        (signal.SIGTERM, "memory", "killed", "from outside, by SIGTERM"),
+        (signal.SIGHUP, "memory", "killed", "from outside, by SIGHUP"),
+        (signal.SIGUSR1, "memory", "killed", "from outside, by SIGUSR1"),
+        (signal.SIGALRM, "deadline", "took_too_long", "ended by its own alarm"),
+    ],
+)
+def test_a_child_that_is_ended_says_nothing_about_its_file(
+    number: signal.Signals, stage: str, reason: str, detail: str
+) -> None:
+    child = Child(signal.raise_signal, "trying", Limits(), max_calls=10)
+    with closing(child), pytest.raises(MediaError) as caught:
+        child.call("name", number)
+    assert (caught.value.stage, caught.value.reason) == (stage, reason)
+    assert caught.value.detail == detail
+    assert stage in TRANSIENT_STAGES
+
+
+def test_the_interrupt_of_a_terminal_is_the_parents_alone() -> None:
+    function: Callable[..., object] = operator.call
+    with closing(Child(function, "calling", Limits(), max_calls=10)) as child:
+        assert child.call("name", signal.raise_signal, signal.SIGINT) is None
+        assert child.call("name", operator.add, 1, 2) == 3
+
+
+def kept(size: int) -> int:
+    """Bytes in a temporary file, where none may have more than 64 KiB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+    spool.IN_MEMORY_BYTES = 1
+    some = Spool(np.uint8)
+    some.append(np.zeros(size, np.uint8))
+    return len(some[:])
+
+
+def test_a_temporary_folder_without_room_is_no_fault_of_a_file() -> None:
+    with closing(Child(kept, "keeping", Limits(), max_calls=10)) as child:
+        with pytest.raises(RunError, match=r"cannot be there \(File too large\); .*TMPDIR"):
+            child.call("name", 1 << 17)
+        assert child.call("name", 1 << 15) == 1 << 15
 
 
 def test_time_and_memory_are_bounded() -> None:
