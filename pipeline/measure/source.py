@@ -35,6 +35,7 @@ from avdata.pipeline.media.clock import SourceClock
 from avdata.pipeline.media.limits import MediaLimits
 from avdata.pipeline.media.stream import Picture, SmallPicture, SourceStream, opened
 from avdata.pipeline.record import Clip, ContactEvent, Fingerprint, Media, Source, Sync
+from avdata.pipeline.sources.files import reading
 
 VERSION = 10
 """Raise when a measurement changes; every part made before is then made again."""
@@ -127,12 +128,17 @@ class _Tracks:
 
 
 def measure_source(path: Path, uri: str, config: IngestConfig) -> list[Clip]:
-    """All clips of one local file; MediaError when it gives none."""
-    source = Source(
-        uri=uri, uris=[uri], digest=storage.digest_file(path), size_bytes=path.stat().st_size
-    )
+    """All clips of one local file; MediaError when it gives none, or changes meanwhile."""
+    with reading("read"):
+        before = path.stat()
+        digest = storage.digest_file(path)
+    source = Source(uri=uri, uris=[uri], digest=digest, size_bytes=before.st_size)
     with opened(path, config.limits.decoder_threads) as container:
         tracks = _read(SourceStream(container, config.limits), config.decided())
+    with reading("read"):
+        after = path.stat()
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise MediaError("read", "changed", "its bytes changed while it was measured")
     spans = [
         (shot, start)
         for shot, (low, high) in enumerate(tracks.shots)

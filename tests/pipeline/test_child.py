@@ -75,7 +75,7 @@ def test_a_bad_file_is_a_media_error_and_the_next_is_measured(
     for path, stage, reason in (
         (text, "probe", "not_media"),
         (short, "cut", "shorter_than_a_clip"),
-        (tmp_path / "gone.mp4", "read", "unreadable"),
+        (tmp_path / "gone.mp4", "read", "missing"),
         (tmp_path, "read", "unreadable"),
     ):
         with pytest.raises(MediaError) as caught:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from avdata.pipeline.measure.sound import onsets
 from avdata.pipeline.measure.source import IngestConfig, clip_starts, measure_source
 from avdata.pipeline.measure.technical import frame_exposure, frozen_share, technical
 from avdata.pipeline.media import stream
+from avdata.pipeline.media.alive import told
 from avdata.pipeline.media.stream import Picture
 from avdata.pipeline.record import Clip
 from tests.pipeline.media import (
@@ -240,6 +242,14 @@ def test_so_many_clips_of_a_source_and_no_more(tmp_path: Path) -> None:
 def test_a_source_shorter_than_a_clip_says_how_short(tmp_path: Path) -> None:
     path = write_movie(tmp_path / "a.mp4", [textured(1)] * 12, times_at(FPS, 12))
     with pytest.raises(MediaError, match=r"shorter_than_a_clip.*0\.50 s.*1\.06 s"):
+        measure_source(path, "uri", CONFIG)
+
+
+def test_a_file_that_changes_while_it_is_measured_has_no_clips(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.mp4", [plain(50)] * 12, times_at(1, 12))
+    assert measure_source(path, "uri", CONFIG)
+    after_ten_seconds = told(lambda: os.truncate(path, path.stat().st_size + 1))
+    with after_ten_seconds, pytest.raises(MediaError, match="read: changed"):
         measure_source(path, "uri", CONFIG)
 
 
