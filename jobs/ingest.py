@@ -19,13 +19,16 @@ from avdata.jobs.engine import Engine, stream
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.child import MeasuringChild
 from avdata.pipeline.measure.source import IngestConfig
-from avdata.pipeline.parts import Parts
+from avdata.pipeline.parts import TRANSIENT_STAGES, Parts
 from avdata.pipeline.record import Clip, Quarantined
 from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
-from avdata.pipeline.sources.files import base_name
+from avdata.pipeline.sources.files import base_name, reading
 from avdata.pipeline.sources.listing import find_sources
 from avdata.pipeline.sources.outage import InARow, outage
 from avdata.progress import progress
+
+NAMES = 8
+"""Of one content, tried one after another: of empty files there may be millions."""
 
 
 @dataclass
@@ -41,20 +44,19 @@ class MeasureSource:
     def __post_init__(self) -> None:
         self.config.require_models()
         if self.config.fingerprint != self.fingerprint:
-            where = f"{self.config.shots.transnet} on {socket.gethostname()}"
-            raise UsageError(f"shots.transnet: {where} is another file than that of the command")
+            raise _differs(self.config.shots.transnet)
         remove_copies_of_the_dead()
         self.child = MeasuringChild(self.config)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         parts = Parts(self.root, self.fingerprint)
-        uri, size, digest = item["uri"], item["size_bytes"], item["digest"]
+        uris, size, digest = item["uris"], item["size_bytes"], item["digest"]
         why = None
         try:
-            parts.write_clips(digest, self._clips(uri, digest))
+            parts.write_clips(digest, self._clips(uris, digest))
         except MediaError as error:
             failed = Quarantined(
-                uri,
+                uris[0],
                 size,
                 error.stage,
                 error.reason,
@@ -64,14 +66,45 @@ class MeasureSource:
             )
             parts.write_failure(digest, failed)
             why = outage(error)
-        return {"uri": uri, "size_bytes": size, "why": why}
+        return {"uri": uris[0], "size_bytes": size, "why": why}
 
-    def _clips(self, uri: str, digest: str) -> list[Clip]:
+    def _clips(self, uris: list[str], digest: str) -> list[Clip]:
+        """From the first of these names that can be read and has these bytes."""
+        failed: list[MediaError] = []
+        for uri in uris:
+            try:
+                return self._named(uri, digest)
+            except MediaError as error:
+                if error.stage != "read":
+                    raise
+                failed.append(error)
+        raise failed[0]
+
+    def _named(self, uri: str, digest: str) -> list[Clip]:
         with local_copy(uri, self.config.limits.max_fetch_gib) as path:
-            clips = self.child.measure(path, uri)
-        if clips[0].source.digest != digest:
-            raise MediaError("read", "changed", "its bytes changed while it was ingested")
+            try:
+                clips = self.child.measure(path, uri)
+            except MediaError as error:
+                if error.stage not in TRANSIENT_STAGES:  # It lasts: it must be of these bytes.
+                    with reading("read"):
+                        _require_same(storage.digest_file(path), digest)
+                raise
+        _require_same(clips[0].source.digest, digest)
         return clips
+
+
+def _require_same(found: str, digest: str) -> None:
+    if found != digest:
+        raise MediaError("read", "changed", "its bytes changed while it was ingested")
+
+
+def _differs(transnet: str | None) -> UsageError:
+    """This machine would measure otherwise than that of the command."""
+    file = f"shots.transnet: {transnet} is another file than that of the command, or "
+    return UsageError(
+        f"{file if transnet else ''}{socket.gethostname()} has another version of avdata; install "
+        "the same on all machines"
+    )
 
 
 def ingest(
@@ -129,5 +162,7 @@ def _measure(manifest: Manifest, sources: pa.Table, config: IngestConfig, engine
 
 
 def _rows(todo: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in todo.select(["digest", "uri", "size_bytes"]).to_batches(max_chunksize=1000):
+    names = pc.list_slice(todo["uris"], 0, NAMES)
+    todo = todo.select(["digest", "size_bytes"]).append_column("uris", names)
+    for batch in todo.to_batches(max_chunksize=1000):
         yield from batch.to_pylist()

@@ -4,10 +4,13 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from avdata.errors import MediaError, RunError
+from avdata.jobs.digest import digest_sources
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
 from avdata.pipeline.arrow import from_table
@@ -66,6 +69,39 @@ def test_many_that_cannot_be_read_in_a_row_stop_it_and_are_tried_again(
     after = ingest([raw], tmp_path / "m", few, engine=INLINE)
     assert [row.reason for row in after.quarantined()] == ["empty_file", "not_media"]
     assert after.table().equals(manifest.table())
+
+
+def test_a_content_is_read_under_any_name_that_still_has_it(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each folder the first name loses it once the digests are known; one has no other name."""
+    folders = ("gone", "text", "other", "alone")
+    films = [tmp_path / "raw" / folder / name for folder in folders for name in ("a.mp4", "b.mp4")]
+    film, content = (raw / BALL).read_bytes(), {}
+    for path in films[:-1]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content[path] = film + path.parent.name.encode()
+        path.write_bytes(content[path])
+
+    def then_lose(*args: Any) -> pa.Table:
+        digests = digest_sources(*args)
+        films[0].unlink()
+        films[2].write_text("not a video at all")
+        films[4].write_bytes(film)
+        films[6].write_text("not a video at all")
+        return digests
+
+    with monkeypatch.context() as patched:
+        patched.setattr("avdata.jobs.ingest.digest_sources", then_lose)
+        found = ingest([tmp_path / "raw"], tmp_path / "m", CONFIG, engine=INLINE)
+    names = {name for clip in found.clips() for name in clip.source.uris}
+    assert names == {str(path) for path in films[:6]}
+    (lost,) = found.quarantined()
+    assert (lost.uri, lost.stage, lost.reason) == (str(films[6]), "read", "changed")
+    films[6].write_bytes(content[films[6]])
+    found = ingest([tmp_path / "raw"], tmp_path / "m", CONFIG, engine=INLINE)
+    assert [row.uri for row in found.quarantined()] == [str(films[2])]
+    assert str(films[6]) in {clip.source.uri for clip in found.clips()}
 
 
 def test_what_is_damaged_is_made_again(raw: Path, manifest: Manifest) -> None:

@@ -105,6 +105,11 @@ def test_speech_of_another_model_is_refused() -> None:
         IngestConfig(speech="yes")
 
 
+def test_a_worker_of_another_version_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^\S+ has another version of avdata; install the same"):
+        MeasureSource(tmp_path, IngestConfig(speech="none"), "0" * 32)
+
+
 def test_a_network_is_looked_for_before_the_first_source(tmp_path: Path, film: Path) -> None:
     file, out = tmp_path / "net.onnx", tmp_path / "manifest"
     config = IngestConfig(num_frames=17, shots=ShotConfig(transnet=str(file)))
