@@ -1,12 +1,14 @@
 """Local copies of remote sources: FFmpeg is confined to files, so they are fetched first.
 
 Copies lie in the machine's temporary folder, in folders named after the process that made them; a
-process that was killed leaves its folder to the next one that starts.
+process that was killed leaves its folder to the next one that starts there. Machines and containers
+may share that folder: a process is known by its number where it runs and nowhere else.
 """
 
 import os
 import re
 import shutil
+import socket
 import tempfile
 import weakref
 from collections import OrderedDict
@@ -33,7 +35,7 @@ def local_copy(uri: str, max_gib: float) -> Iterator[Path]:
     if not is_remote(uri):
         yield Path(uri)
         return
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{_here()}{os.getpid()}-") as folder:
         path = Path(folder) / _name(uri)
         fetch(uri, path, max_gib, AT_INGEST)
         yield path
@@ -51,9 +53,9 @@ def too_large(max_gib: float, key: str = AT_INGEST) -> MediaError:
 
 
 def remove_copies_of_the_dead() -> None:
-    """Folders of copies whose process on this machine is gone."""
+    """Folders of copies whose process ran where this one does and is gone."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = re.match(rf"{PREFIX}(\d+)-", folder.name)
+        owner = re.match(rf"{re.escape(_here())}(\d+)-", folder.name)
         if owner and not Path("/proc", owner[1]).exists():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,7 +70,7 @@ class LocalCopies:
     def __init__(self, max_gib: float, sharing: int = 1) -> None:
         self._max_gib, self._sharing = max_gib, sharing
         self._kept: OrderedDict[str, tuple[Path, str]] = OrderedDict()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_here()}{os.getpid()}-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def path(self, uri: str, digest: str) -> Path:
@@ -92,6 +94,12 @@ class LocalCopies:
             sizes.pop(0)
             _, (path, _) = self._kept.popitem(last=False)
             path.unlink()
+
+
+def _here() -> str:
+    """What the names of all folders begin with whose processes are numbered as this one is."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{PREFIX}{socket.gethostname()}-{namespace.stat().st_ino if namespace.exists() else 0}-"
 
 
 @contextmanager

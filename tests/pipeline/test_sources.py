@@ -1,5 +1,8 @@
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -298,6 +301,30 @@ def test_a_local_source_is_not_copied_and_copies_of_dead_processes_go(
     with local_copy(str(tmp_path / "a.mp4"), 1.0) as path:
         assert path == tmp_path / "a.mp4"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    touched(tmp_path, f"avdata-copies-{os.getpid()}-x/a.mp4", "avdata-copies-99999999-x/a.mp4")
+    with monkeypatch.context() as another:
+        another.setattr("os.getpid", lambda: 99_999_999)
+        dead = LocalCopies(1.0)
+        another.setattr("socket.gethostname", lambda: "elsewhere")
+        far = LocalCopies(1.0)
+    living = LocalCopies(1.0)
+    before = set(tmp_path.iterdir())
     remove_copies_of_the_dead()
-    assert [path.name for path in tmp_path.iterdir()] == [f"avdata-copies-{os.getpid()}-x"]
+    (gone,) = before - set(tmp_path.iterdir())
+    assert "-99999999-" in gone.name
+    assert "elsewhere" not in gone.name
+    del dead, far, living
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copies_of_a_process_outside_this_container_stay(tmp_path: Path) -> None:
+    inside = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("no namespaces may be made here")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tempfile.tempdir", str(tmp_path))
+        copies = LocalCopies(1.0)
+    looks = "from avdata.pipeline.sources.copies import *; remove_copies_of_the_dead()"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([*inside, sys.executable, "-c", looks], env=environment, check=True)
+    assert len(list(tmp_path.iterdir())) == 1
+    del copies
