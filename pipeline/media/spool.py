@@ -25,9 +25,10 @@ class Spool:
     """
 
     def __init__(
-        self, kind: DTypeLike, row: tuple[int, ...] = (), in_memory: int = IN_MEMORY_BYTES
+        self, kind: DTypeLike, row: tuple[int, ...] = (), in_memory: int | None = None
     ) -> None:
         self.kind, self._row = np.dtype(kind), row
+        in_memory = IN_MEMORY_BYTES if in_memory is None else in_memory
         self._row_bytes = self.kind.itemsize * int(np.prod(row))
         with contextlib.ExitStack() as held:
             self._file = held.enter_context(tempfile.SpooledTemporaryFile(in_memory))
@@ -63,6 +64,6 @@ def _own() -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{tempfile.tempdir or 'no temporary folder'}: what is kept of a source while it is "
-            f"read cannot be there ({error.strerror}); make room, or let TMPDIR name another folder"
+            f"{tempfile.tempdir or 'no temporary folder'}: what memory is not to hold cannot be "
+            f"kept there ({error.strerror}); make room, or let TMPDIR name another folder"
         ) from error

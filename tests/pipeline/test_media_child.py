@@ -100,7 +100,7 @@ def kept(size: int) -> int:
 
 def test_a_temporary_folder_without_room_is_no_fault_of_a_file() -> None:
     with closing(Child(kept, "keeping", Limits(), max_calls=10)) as child:
-        with pytest.raises(RunError, match=r"cannot be there \(File too large\); .*TMPDIR"):
+        with pytest.raises(RunError, match=r"cannot be kept there \(File too large\); .*TMPDIR"):
             child.call("name", 1 << 17)
         assert child.call("name", 1 << 15) == 1 << 15
 
