@@ -23,8 +23,6 @@ class Quarantine:
     def add(self, key: str, tar: str, error: CorruptShard) -> None:
         """Notes a damaged training sample; raises the error when there are more than may be."""
         with self._lock:
-            if key in self.keys:
-                return
             self.keys.add(key)
             self._list(key, tar, error)
             if len(self.keys) > self._most:
