@@ -1,5 +1,7 @@
 import io
+import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,15 +23,19 @@ LONGEST = 3
 SHAPES = {"video": (2, 3, 4), "audio": (5, 2)}
 
 
+def saved(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def written(folder: Path, gaps: dict[str, int], tokens: int) -> tuple[Located, Arrays]:
     """A tar of members at some distance, in the order of `gaps`."""
     data, parts, arrays = b"", [], {}
     for number, (role, gap) in enumerate(gaps.items()):
         shape = (tokens, 4) if role in TEXTS else SHAPES[role]
         arrays[role] = np.random.default_rng(number).standard_normal(shape).astype(np.float16)
-        file = io.BytesIO()
-        np.save(file, arrays[role])
-        member = file.getvalue()
+        member = saved(arrays[role])
         data += b"x" * gap
         parts.append(Part(role, len(data), len(member), xxhash.xxh3_64_intdigest(member), shape))
         data += member
@@ -80,3 +86,42 @@ def test_what_does_not_fit_its_seat_is_named(tmp_path: Path) -> None:
         laid = laid_out(one, places_of(seats({"video": shape})), 0)
         with pytest.raises(CorruptShard, match=message):
             reader(tmp_path, Counters()).read(laid)
+
+
+@pytest.mark.parametrize(
+    ("array", "holds"),
+    [
+        (np.zeros(SHAPES["video"], np.float32), r"float32 \(2, 3, 4\)"),
+        (np.zeros(SHAPES["video"], ">f2"), r">f2 \(2, 3, 4\)"),
+        (np.zeros(SHAPES["video"], np.float16, order="F"), r"float16 \(2, 3, 4\)"),
+        (np.zeros((2, 4, 3), np.float16), r"float16 \(2, 4, 3\)"),
+    ],
+)
+def test_an_array_of_another_kind_is_refused_though_its_bytes_are_those_of_the_index(
+    tmp_path: Path, array: NDArray[Any], holds: str
+) -> None:
+    member = saved(array)
+    (tmp_path / "tar").write_bytes(member)
+    digest = xxhash.xxh3_64_intdigest(member)
+    part = Part("video", 0, len(member), digest, SHAPES["video"])
+    laid = laid_out(Located("key", "tar", [part]), places_of(seats({"video": part.shape})), 0)
+    with pytest.raises(CorruptShard, match=rf"tar: key.video.npy holds {holds}"):
+        reader(tmp_path, Counters()).read(laid)
+
+
+STATUS = Path("/proc/self/statm")
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="resident memory is read from Linux's /proc")
+def test_what_is_cut_off_takes_no_memory_before_it_is_read() -> None:
+    def resident() -> int:
+        return int(STATUS.read_text().split()[1]) * resource.getpagesize()
+
+    places = places_of({"audio_text": np.empty((1, LONGEST, 1024), np.float16)})
+    tokens = 1 << 15
+    length = tokens * 2048
+    part = Part("audio_text", 0, 128 + length, 0, (tokens, 1024))
+    before = resident()
+    laid = laid_out(Located("key", "tar", [part]), places, 0)
+    assert resident() - before < length / 8
+    assert sum(map(len, laid.ranges[0][1])) == part.length
