@@ -54,6 +54,10 @@ class HostBatch:
     """What `Extra` asked for."""
 
 
+Ahead = deque[tuple[HostBatch, list[Future[None]]]]
+"""Batches that are being read, the next one first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extra:
     """More of a batch's memory, for its user to fill in the readers' threads."""
@@ -92,26 +96,26 @@ class Feed:
     def batches(self, first: int, last: int) -> Iterator[HostBatch]:
         """Those of steps `first` to `last` - 1, in order."""
         pool = Readers(self.read.threads)
-        ahead: deque[tuple[HostBatch, list[Future[None]]]] = deque()
+        begun, ahead = self._begun(first, last), Ahead()
         try:
-            for batch, laid in self._begun(first, last):
-                waiting = deque(enumerate(laid))
-                fill = partial(self._fill, batch, waiting, pool.closed)
-                readers = min(self.read.threads, len(laid))
-                ahead.append((batch, [pool.submit(fill) for _ in range(readers)]))
-                del batch, laid, waiting, fill  # Its memory is the consumer's to let go.
-                if len(ahead) > self.read.ahead:
-                    yield self._ready(pool, *ahead.popleft())
-            while ahead:
-                yield self._ready(pool, *ahead.popleft())
+            for _ in range(first, last):  # None is held here: its memory is its user's to let go.
+                yield self._next(pool, begun, ahead)
         finally:
             pool.close()
 
-    def _ready(self, pool: Readers, batch: HostBatch, reads: list[Future[None]]) -> HostBatch:
+    def _next(
+        self, pool: Readers, begun: Iterator[tuple[HostBatch, Sequence[Laid]]], ahead: Ahead
+    ) -> HostBatch:
+        """Its user waits for all of this, so that all of it counts."""
         began = time.perf_counter()
+        for batch, laid in islice(begun, self.read.ahead + 1 - len(ahead)):
+            fill = partial(self._fill, batch, deque(enumerate(laid)), pool.closed)
+            readers = min(self.read.threads, len(laid))
+            ahead.append((batch, [pool.submit(fill) for _ in range(readers)]))
+        ready, reads = ahead.popleft()
         pool.wait(reads)
         self.counters.add("wait_seconds", time.perf_counter() - began)
-        return batch
+        return ready
 
     def _begun(self, first: int, last: int) -> Iterator[tuple[HostBatch, Sequence[Laid]]]:
         """Batches with their memory, and what is to be read into it."""

@@ -23,14 +23,16 @@ def state_at(plan: Plan, identity: Mapping[str, Any], step: int) -> State:
     }
 
 
-def step_of(state: State, identity: Mapping[str, Any]) -> int:
+def step_of(state: object, identity: Mapping[str, Any]) -> int:
     """UsageError, with all that differs, when it is the state of another order, or none."""
+    if not isinstance(state, dict):
+        raise UsageError(f"no state of a loader, but {type(state).__name__}")
     if state.get("version") != VERSION:
         raise UsageError(
             f"the loader's state has version {state.get('version')}, this avdata has {VERSION}"
         )
     step, old = state.get("step"), state.get("identity")
-    if not isinstance(step, int) or step < 0 or not isinstance(old, dict):
+    if type(step) is not int or step < 0 or not isinstance(old, dict):
         raise UsageError(f"no state of a loader: step is {step}, identity {type(old).__name__}")
     differing = list(_differences("", old, dict(identity)))
     if differing:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch.utils.data import DataLoader
 
 from avdata.errors import UsageError
 from avdata.pipeline.shards.dataset import Dataset, read_sample
+from avdata.trainer.data import feed
 from avdata.trainer.data.config import DataConfig, MixConfig, ReadConfig
+from avdata.trainer.data.located import Located, locate
 from avdata.trainer.data.stream import Batch, ShardStream
 from avdata.trainer.randomness import VIDEO, generator
 from tests.trainer.data.loaders import a_loader, write
@@ -234,7 +237,10 @@ def test_what_cannot_be_is_named(dataset: Dataset, options: dict[str, Any], mess
 
 @pytest.mark.parametrize(
     "damage",
-    [{"version": 1}, {"version": None}, {"step": -3}, {"step": None}, {"identity": None}],
+    [
+        *({"version": 1}, {"version": None}, {"identity": None}),
+        *({"step": -3}, {"step": None}, {"step": True}),
+    ],
 )
 def test_what_is_no_state_of_this_version_is_refused(
     dataset: Dataset, damage: dict[str, Any]
@@ -242,6 +248,30 @@ def test_what_is_no_state_of_this_version_is_refused(
     stream = a_stream(dataset)
     with pytest.raises(UsageError, match=r"state .*(version|step)"):
         stream.load_state_dict({**stream.state_dict(), **damage})
+
+
+@pytest.mark.parametrize("other", [None, 5, []])
+def test_what_is_no_state_at_all_is_named(dataset: Dataset, other: Any) -> None:
+    with pytest.raises(UsageError, match=f"no state of a loader, but .*{type(other).__name__}"):
+        a_stream(dataset).load_state_dict(other)
+
+
+def test_all_that_is_done_for_a_batch_while_its_user_waits_is_counted(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking samples up, too, and not what the user does."""
+    stream, clock, looked_up = a_stream(dataset), 0, 0
+
+    def slow(*asked: Any) -> list[Located]:
+        nonlocal clock, looked_up
+        clock, looked_up = clock + 100, looked_up + 1
+        return locate(*asked)
+
+    monkeypatch.setattr(feed, "locate", slow)
+    monkeypatch.setattr(feed, "time", SimpleNamespace(perf_counter=lambda: clock))
+    for _ in stream:
+        clock += 7
+    assert stream.source.counters.snapshot()["wait_seconds"] == 100 * looked_up > 0
 
 
 def test_another_order_is_refused(dataset: Dataset, tmp_path: Path) -> None:
