@@ -4,8 +4,8 @@ A copy is written under a temporary name of its full length and renamed; reading
 used. How many bytes lie there is kept in one file, and whoever would add to it locks that file: it
 counts its own bytes before they are there, and removes what has not been used for longest where
 they would be too many. That sum may be too high, never too low, until someone looks again. The
-reader checks the bytes; a copy that does not hold them is dropped and fetched again, and a copy
-that cannot be read or written is none.
+reader checks the bytes; a copy that does not hold them is fetched again and written anew, and a
+copy that cannot be read or written is none.
 """
 
 import os
@@ -73,13 +73,10 @@ class RangeCache:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def drop(self, name: str, offset: int, pieces: Sequence[memoryview]) -> None:
-        """Removes a copy."""
-        with suppress(OSError):
-            self._path(name, offset, pieces)[0].unlink(missing_ok=True)
-
     def _begun(self, temporary: Path, length: int) -> bool:
         """An empty file of that length, counted; False where there is no room for it."""
+        if length > self._most:  # Though all others went.
+            return False
         with storage.locked(self._sum) as file:
             said = os.pread(file, _LONGEST_SUM, 0)
             total = int(said) if said.isdigit() else self._most

@@ -60,7 +60,7 @@ class ReadConfig:
     """The same as a share of all samples; the lower number counts, so that a small set of shards
     allows none."""
     cache: str | None = None
-    """Folder for copies of what was read from an object store; None keeps none."""
+    """Folder for copies of what was read, of local shards too; None keeps none."""
     cache_gib: float = 64.0
     """The most that it may hold."""
 
