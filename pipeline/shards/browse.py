@@ -40,7 +40,7 @@ Facts = dict[str, Any]
 """What a sample's JSON says: captions, labels, events, where it comes from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shards:
     """Samples of a dataset, in the order of the shards; a selection of them after a filter."""
 
@@ -135,11 +135,9 @@ def open_shards(root: str | Path, split: str | None = None) -> Shards:
     splits = {shard.split for shard in table.shards}
     if split is not None and split not in splits:
         raise UsageError(f"{root}: no split {split}; there are: {', '.join(sorted(splits))}")
-    spans = [
-        np.arange(first, last)
-        for one in sorted(splits if split is None else {split})
-        for _, first, last in table.spans(one)
-    ]
+    if split is None:
+        return Shards(dataset, table, np.arange(len(table)))
+    spans = [np.arange(first, last) for _, first, last in table.spans(split)]
     return Shards(dataset, table, np.concatenate(spans))
 
 

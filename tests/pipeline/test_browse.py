@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import avdata
 from avdata.errors import UsageError
 from avdata.pipeline.shards.browse import Shards, open_shards
 from avdata.pipeline.shards.dataset import Dataset, read_sample
-from tests.trainer.shards import write_shards
+from tests.trainer.shards import write_buckets, write_shards
+from tests.trainer.tiny import CLIP
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,17 @@ def test_samples_are_those_of_the_split_by_number_and_by_key(dataset: Dataset) -
     with pytest.raises(TypeError):
         shards.entry(0.5)  # type: ignore[arg-type]
     assert len(open_shards(dataset.root)) == len(entries) + len(dataset.samples("val"))
+
+
+def test_all_are_in_the_order_of_the_shards_and_equal_to_themselves_only(tmp_path: Path) -> None:
+    dataset = write_buckets(tmp_path, [(7, CLIP), (4, dataclasses.replace(CLIP, num_frames=17))])
+    splits = [shard["split"] for shard in dataset.shards]
+    assert splits != sorted(splits)
+    shards = open_shards(dataset.root)
+    assert shards.keys == [one.key for _, index in dataset.indices() for one in index.samples]
+    assert shards == shards
+    assert shards != open_shards(dataset.root)
+    assert len({shards, shards[:1]}) == 2
 
 
 def test_filters_are_by_subset_and_by_facts(dataset: Dataset) -> None:
