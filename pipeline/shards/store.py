@@ -180,8 +180,8 @@ def _after(pieces: Sequence[memoryview], count: int) -> Sequence[memoryview]:
     """What is left of pieces once the first so many bytes are filled."""
     if count == sum(map(len, pieces)):
         return ()
-    for number, piece in enumerate(pieces):
-        if count < len(piece):
-            return [piece[count:], *pieces[number + 1 :]]
-        count -= len(piece)
-    return []
+    number = 0
+    while count >= len(pieces[number]):
+        count -= len(pieces[number])
+        number += 1
+    return [pieces[number][count:], *pieces[number + 1 :]]

@@ -66,6 +66,27 @@ def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
     assert into == b"four"
 
 
+@pytest.mark.parametrize("most", range(1, 21))
+def test_pieces_are_filled_in_order_however_little_comes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """As of a network mount, or where a signal ends a read."""
+    (tmp_path / "tar").write_bytes(bytes(range(64)))
+    pieces = [memoryview(bytearray(size)) for size in (7, 0, 5, 1, 7)]
+    preadv = os.preadv
+
+    def short(file: int, into: list[memoryview], offset: int) -> int:
+        some, left = [], most
+        for piece in into:
+            some.append(piece[:left])
+            left -= len(some[-1])
+        return preadv(file, some, offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+    open_store(tmp_path).read_into("tar", 3, pieces)
+    assert b"".join(pieces) == bytes(range(3, 23))
+
+
 def a_folder(path: Path) -> None:
     path.mkdir()
 
