@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avdata import storage
 from avdata.encoders.spec import ClipShape, Specs
-from avdata.errors import CorruptShard, UsageError
+from avdata.errors import CorruptShard, RunError, UsageError
 from avdata.pipeline.shards.ahead import ahead
 from avdata.pipeline.shards.index import (
     FORMAT,
@@ -69,10 +70,12 @@ class Dataset:
         return digest
 
     def indices(self) -> Iterator[tuple[dict[str, Any], ShardIndex]]:
-        """Each listed shard with its index, in the order of the list."""
+        """Each listed shard with its index, in the order of the list; see `read_index`, and
+        RunError for one that cannot be read.
+        """
         paths = [index_path(self.root, shard["name"]) for shard in self.shards]
         # No more of them than that: an index takes 2 KB of memory a sample.
-        with ahead(read_index, paths, 2 * THREADS, THREADS) as indices:
+        with ahead(_index, paths, 2 * THREADS, THREADS) as indices:
             yield from zip(self.shards, indices, strict=True)
 
     def samples(self, split: str) -> list[SampleEntry]:
@@ -135,7 +138,7 @@ def describe_dataset(root: Path) -> Dataset:
 
 
 def require_indices(dataset: Dataset) -> None:
-    """CorruptShard when an index is not the one listed."""
+    """CorruptShard when an index is not the one listed; RunError when it cannot be read."""
     paths = [index_path(dataset.root, shard["name"]) for shard in dataset.shards]
     with ahead(digest, paths, 2 * THREADS, THREADS) as digests:
         for shard, path, found in zip(dataset.shards, paths, digests, strict=True):
@@ -147,11 +150,30 @@ def require_indices(dataset: Dataset) -> None:
 
 
 def digest(path: Path) -> str | None:
-    """Of a file's bytes; None where there is none."""
+    """Of a file's bytes; None where there is none; RunError where it cannot be read."""
     try:
-        return storage.digest_file(path)
+        with _named(path):
+            return storage.digest_file(path)
     except FileNotFoundError:
         return None
+
+
+def _index(path: Path) -> ShardIndex:
+    with _named(path):
+        return read_index(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is raised for a local file that cannot be read says which it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be read ({error.strerror or error}); mend that and start again"
+        ) from error
 
 
 def read_members(root: Path, entry: SampleEntry, names: Sequence[str]) -> dict[str, bytes]:

@@ -1,10 +1,12 @@
 """The table of a dataset, made from its indices the first time."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from avdata import storage
 from avdata.errors import CorruptShard, UsageError
+from avdata.pipeline.shards.column import may_pass
 from avdata.pipeline.shards.dataset import Dataset, require_indices
 from avdata.pipeline.shards.table import (
     Table,
@@ -25,7 +27,8 @@ MANY = 500
 
 def open_table(dataset: Dataset) -> Table:
     """CorruptShard when an index is not the one that dataset.json lists; UsageError when there
-    are no samples, or no folder to keep the table in.
+    are no samples, or no folder to keep the table in; RunError when the table or an index cannot be
+    read.
 
     Of several processes that need it at once, one makes it.
     """
@@ -33,26 +36,33 @@ def open_table(dataset: Dataset) -> Table:
     shards = [TableShard(one["name"], one["split"], one["bucket"]) for one in dataset.shards]
     if not any(one["num_samples"] for one in dataset.shards):
         raise UsageError(f"{dataset.root}: the shards have no samples to train on")
-    try:
-        return read_table(shards, folder)
-    except DAMAGED:
-        pass
+    if (found := _whole(shards, folder)) is not None:
+        return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with storage.locked(folder.with_name(f"{folder.name}.lock")):
             # Asked first: where there are no locks, one that is committed meanwhile is not removed.
             there = folder.exists()
-            try:
-                return read_table(shards, folder)
-            except DAMAGED:
-                if there:
-                    remove_table(folder)
-                _make(dataset, folder)
-                return read_table(shards, folder)
+            if (found := _whole(shards, folder)) is not None:
+                return found
+            if there:
+                remove_table(folder)
+            _make(dataset, folder)
+            return read_table(shards, folder)
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot be written ({error}); name a folder in AVDATA_CACHE"
         ) from error
+
+
+def _whole(shards: Sequence[TableShard], folder: Path) -> Table | None:
+    """None where there is none, or not a whole one."""
+    try:
+        return read_table(shards, folder)
+    except DAMAGED as error:
+        if isinstance(error, OSError) and (passing := may_pass(folder, error)):
+            raise passing from error
+        return None
 
 
 def _make(dataset: Dataset, folder: Path) -> None:

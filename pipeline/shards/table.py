@@ -33,7 +33,12 @@ PLACE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("digest", "<u8"), ("sha
 MAX_SUBSETS, KEY_BYTES = 64, 64
 ROW = np.dtype([("key", f"S{KEY_BYTES}"), ("places", PLACE, len(MEMBERS))])
 """What reading a sample takes, in one place; members are in the order of `MEMBERS`."""
-COLUMNS = ("rows", "sources", "source_names", "subsets")
+COLUMNS = {
+    "rows": ROW,
+    "sources": np.dtype("<i4"),
+    "source_names": np.dtype("S"),
+    "subsets": np.dtype("<u8"),
+}
 STALE_SECONDS = 24 * 3600.0
 """After which nobody can be writing a table any more."""
 
@@ -109,9 +114,10 @@ class TableBuilder:
         self._shapes: dict[tuple[int, ...], int] = {}
         self._first = [0]
 
-        self._rows = write_column(folder / "rows.npy", ROW, count)
-        self._source_numbers = write_column(folder / "sources.npy", np.int32, count)
-        self._subset_bits = write_column(folder / "subsets.npy", np.uint64, count)
+        self._rows, self._source_numbers, self._subset_bits = (
+            write_column(folder / f"{name}.npy", COLUMNS[name], count)
+            for name in ("rows", "sources", "subsets")
+        )
 
     def add(self, samples: Sequence[IndexedSample]) -> None:
         """Those of the next shard; CorruptShard for a sample that lacks a member."""
@@ -157,8 +163,8 @@ class TableBuilder:
 
 def seal_table(folder: Path, **named: list[Any]) -> None:
     """Writes the digests of its columns, and what `Table` has beside them."""
-    for name in COLUMNS:
-        seal(folder / f"{name}.npy")
+    for name, dtype in COLUMNS.items():
+        seal(folder / f"{name}.npy", dtype)
     plain = {**named, "digest": storage.digest_json(named)}
     (folder / "table.json").write_text(json.dumps(plain))
 
@@ -231,7 +237,7 @@ def read_table(shards: Sequence[TableShard], folder: Path) -> Table:
     named = json.loads((folder / "table.json").read_text())
     if named.pop("digest") != storage.digest_json(named):
         raise ValueError(f"{folder}: table.json does not have what was written")
-    columns = {name: Column(folder / f"{name}.npy") for name in COLUMNS}
+    columns = {name: Column(folder / f"{name}.npy", dtype) for name, dtype in COLUMNS.items()}
     counts = {len(columns[name]) for name in ("rows", "sources", "subsets")}
     if counts != {named["first"][-1]} or len(named["first"]) != len(shards) + 1:
         raise ValueError(f"{folder}: columns of {counts} samples in {len(named['first'])} shards")

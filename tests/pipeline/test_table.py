@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -7,16 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from avdata.errors import CorruptShard, RunError, UsageError
 from avdata.pipeline.shards import dataset as described
 from avdata.pipeline.shards import open_table as opening
 from avdata.pipeline.shards.browse import Shards, open_shards
-from avdata.pipeline.shards.column import Column, seal, write_column
 from avdata.pipeline.shards.dataset import Dataset, describe_dataset, require_indices
 from avdata.pipeline.shards.index import ShardIndex, index_path, read_index
 from avdata.pipeline.shards.open_table import open_table
@@ -31,7 +28,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 def test_a_table_holds_what_the_indices_hold(dataset: Dataset) -> None:
-    for _ in range(2):  # Made, then mapped.
+    for _ in range(2):  # Made, then opened.
         table = open_table(dataset)
         row = 0
         for shard, index in dataset.indices():
@@ -115,6 +112,57 @@ def test_a_part_of_a_table_that_changed_is_not_used_nor_blamed_on_the_shards(
     assert looked_up(open_shards(dataset.root)) == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "was", "damage"),
+    [
+        ("rows.npy", b"<i8", b">i8"),
+        ("rows.npy", b"'places'", b"'qlaces'"),
+        ("sources.npy", b"}", b"]"),
+        ("subsets.npy", b"<u8", b">u8"),
+        ("subsets.digests.npy", b"<u8", b">u8"),
+        ("source_names.digests.npy", b"}", b"]"),
+    ],
+)
+def test_a_header_that_changed_makes_it_anew(
+    dataset: Dataset, name: str, was: bytes, damage: bytes
+) -> None:
+    """No digest has it, and rows would be taken for others."""
+    whole = looked_up(open_shards(dataset.root))
+    path = table_folder(dataset.digest) / name
+    written = path.read_bytes()
+    path.write_bytes(written.replace(was, damage, 1))
+    assert looked_up(open_shards(dataset.root)) == whole
+    assert path.read_bytes() == written
+
+
+def test_one_that_cannot_be_read_for_a_while_is_kept(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_table(dataset)
+    folder = table_folder(dataset.digest)
+    made = folder.stat().st_ino
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "read_table", fails)
+        with pytest.raises(RunError, match=rf"{folder}: cannot be read \(Too many open files"):
+            open_table(dataset)
+    open_table(dataset)
+    assert folder.stat().st_ino == made
+
+
+def test_an_index_that_cannot_be_read_is_named(dataset: Dataset) -> None:
+    """And not the folder of the table."""
+    path = index_path(dataset.root, dataset.shards[1]["name"])
+    path.unlink()
+    path.mkdir()
+    for read in (open_table, lambda dataset: list(dataset.indices())):
+        with pytest.raises(RunError, match=rf"^{path}: cannot be read \(Is a directory\)"):
+            read(dataset)
+
+
 def test_what_was_found_damaged_is_not_removed_where_it_was_made_again(dataset: Dataset) -> None:
     whole = looked_up(open_shards(dataset.root))
     flipped(table_folder(dataset.digest) / "rows.npy")
@@ -133,29 +181,6 @@ def test_changed_text_of_a_table_makes_it_anew(dataset: Dataset) -> None:
     path = table_folder(dataset.digest) / "table.json"
     path.write_text(path.read_text().replace("contact", "contacs"))
     assert open_table(dataset).subset_names == names
-
-
-@settings(deadline=None, max_examples=40)
-@given(rows=st.lists(st.integers(0, 2999)), first=st.integers(0, 3000), end=st.integers(0, 3000))
-def test_rows_of_a_column_are_those_of_the_array(
-    column: Path, rows: list[int], first: int, end: int
-) -> None:
-    whole, found = np.load(column), Column(column)
-    wanted = np.array(rows, np.int64)
-    assert np.array_equal(found[wanted], whole[wanted])
-    assert np.array_equal(found[first:end], whole[first:end])
-    together = np.repeat(np.sort(wanted), 2)
-    assert np.array_equal(found[together], whole[together])
-
-
-@pytest.fixture(scope="module")
-def column(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("column") / "some.npy"
-    array = write_column(path, "S100", 3000)
-    array[:] = np.arange(3000).astype("S")
-    array.flush()
-    seal(path)
-    return path
 
 
 def test_few_indices_are_in_memory_while_it_is_made(
