@@ -2,7 +2,7 @@
 
 A step is one global batch of one bucket, whatever the number of ranks; each rank takes its slice.
 Everything is computed from the number of the step: no order is stored, so the state of a loader is
-that number, the same on every rank, and any step costs the same.
+that number, the same on every rank, and any step costs the same, but for what `Batches` sums once.
 
 Samples of equal weight form a group. A group is one endless sequence of passes, each a permutation
 of its samples; an epoch takes as many of the next as are due by its end. With weight 1 that is one
