@@ -10,7 +10,7 @@ def select(root: Path, policy: Path | None) -> dict[str, int]:
     """Applies a policy to a manifest; None is the default policy. Answers the funnel."""
     manifest = Manifest(root)
     with manifest.alone():
-        manifest.table([])  # What cannot be decided again must not get a policy.
+        manifest.require_current()  # What cannot be decided again must not get a policy.
         manifest.set_policy(policy)
         manifest.decide_again()
     return funnel(manifest.table(["status", "reasons"]))

@@ -201,14 +201,16 @@ class Manifest:
         them.
         """
         policy = load_policy(self.root / "policy.yaml")
-        with self._clips_checked():
-            there = pq.read_schema(self.clips_file)
-        if list(leaves(there)) != list(leaves(CLIPS)):
-            raise RunError(f"{self.clips_file}: made by another version; {AGAIN}")
+        self.require_current()
         return decided(self._groups, policy)
 
+    def require_current(self) -> None:
+        """UsageError where there is no manifest, RunError where another version assembled it."""
+        with self._clips_checked():
+            pass
+
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """Every clip, or some columns, as an Arrow table; UsageError where there is no manifest."""
+        """Every clip, or some columns, as an Arrow table; errors as of `require_current`."""
         with self._clips_checked():
             return pq.read_table(self.clips_file, columns=columns)
 
@@ -268,6 +270,14 @@ class Manifest:
         if not self.clips_file.exists():
             raise _not_a_manifest(self.root)
         with undamaged(self.clips_file, AGAIN):
+            there = pq.read_schema(self.clips_file)
+            if SETTINGS not in (there.metadata or {}):
+                raise UsageError(
+                    f"{self.clips_file}: no manifest, though `avdata clips` names its index so, "
+                    "too; name the folder that `avdata ingest` made"
+                )
+            if list(leaves(there).items()) != list(leaves(CLIPS).items()):
+                raise RunError(f"{self.clips_file}: made by another version; {AGAIN}")
             yield
 
     def _ingested(self) -> dict[str, Any]:

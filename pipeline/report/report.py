@@ -10,8 +10,8 @@ from avdata.pipeline.report.page import Section, write_report
 from avdata.pipeline.report.run_section import run_section
 from avdata.pipeline.report.shards_section import shards_section
 
-MARKERS = {"manifest": "clips.parquet", "shards": "dataset.json", "run": "metrics.jsonl"}
-"""The file that says what a folder is."""
+MARKERS = {"manifest": "sources.parquet", "shards": "dataset.json", "run": "metrics.jsonl"}
+"""The file that says what a folder is; `avdata clips` names its index as a manifest's clips."""
 
 
 def report(paths: Sequence[Path], out: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from avdata import storage
@@ -20,8 +21,11 @@ from avdata.jobs.ingest import ingest
 from avdata.jobs.select import select
 from avdata.jobs.semantics import semantics
 from avdata.jobs.semantics_config import SemanticsConfig
+from avdata.pipeline.clip_files import ClipFiles
+from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from tests.jobs.films import run
+from tests.pipeline.clips import a_clip, assemble, write_parts
 
 INLINE = Engine(inline=True)
 HOLD = """
@@ -79,6 +83,32 @@ def test_a_manifest_is_written_by_one_command_at_a_time(
     assert tree(root) == before
     assert len(ingest([raw], root, IngestConfig(num_frames=17), engine=INLINE).clips()) == 4
     assert select(root, None)["clips"] == 4
+
+
+@pytest.mark.parametrize(
+    "command", ["select", "caption", "semantics", "clips", "encode", "verify", "report"]
+)
+def test_what_is_no_manifest_of_this_version_is_named_and_left_as_it_is(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older, clips, out = Manifest(tmp_path / "older"), tmp_path / "clips", tmp_path / "out"
+    older.set_policy(None)
+    write_parts(older, [a_clip()], [])
+    assemble(older, ["a.mp4"])
+    pq.write_table(older.table().drop_columns(["sync"]), older.clips_file)
+    ClipFiles(clips).write_index([], [])
+    (tmp_path / "all.yaml").write_text("rules: {}")
+    options = {
+        "select": ["--policy", tmp_path / "all.yaml"],
+        **{name: ["--out", out, "--inline"] for name in READERS},
+    }
+    for root, code in ((older.root, 1), (clips, 2)):
+        before = tree(root)
+        assert run(command, root, *options.get(command, [])) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"avdata: {root}")
+        assert tree(root) == before
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("command", READERS)

@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -176,10 +177,18 @@ def test_what_cannot_be_decided_again_says_why(
         patched.setattr("avdata.pipeline.manifest.write_batches", full)
         with pytest.raises(OSError, match="No space left"):
             manifest.decide_again()
-    old = manifest.table().drop_columns(["sync"])
+    whole = manifest.table()
+    old = whole.drop_columns(["sync"])
     pq.write_table(old, manifest.clips_file)
+    for use in (manifest.decide_again, manifest.table, manifest.clips, manifest.settings):
+        with pytest.raises(RunError, match="made by another version"):
+            use()
+    events = old.schema.field("events").with_type(pa.list_(pa.struct([("t", pa.float64())])))
+    empty = pa.array([[]] * len(old), events.type)
+    at = whole.schema.get_field_index("events")
+    pq.write_table(whole.set_column(at, events, empty), manifest.clips_file)
     with pytest.raises(RunError, match="made by another version"):
-        manifest.decide_again()
+        manifest.require_current()
 
 
 def test_captions_of_other_measurements_are_left_out(tmp_path: Path) -> None:
