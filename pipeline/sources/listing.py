@@ -30,7 +30,7 @@ from avdata.pipeline.sources.files import (
 from avdata.pipeline.sources.lists import Entry, is_list, read_list
 from avdata.pipeline.sources.outage import InARow
 from avdata.pipeline.sources.table import SourceRow, once
-from avdata.pipeline.sources.walk import Found, inside, matching
+from avdata.pipeline.sources.walk import BROKEN, Found, inside, matching
 
 KINDS = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 SUFFIXES = frozenset("." + kind for kind in KINDS.split())
@@ -96,8 +96,13 @@ def _matching(files: AbstractFileSystem, pattern: str) -> Iterator[SourceRow]:
 def _media(files: AbstractFileSystem, found: Iterable[Found]) -> Iterator[SourceRow]:
     """By suffix; what a link led to under its own name, so that it is found once."""
     for name, info in found:
-        if Path(name).suffix.lower() in SUFFIXES and info["type"] == "file":
+        if Path(name).suffix.lower() not in SUFFIXES:
+            continue
+        if info["type"] == "file":
             yield _row(files.unstrip_protocol(info["name"]), info)
+        elif info["type"] == BROKEN:
+            why = f"a link to {printable(info['destination'])}, which leads to no file"
+            yield SourceRow(printable(info["name"])).failed(MediaError("list", "missing", why))
 
 
 def _listed(name: str) -> Iterator[SourceRow]:

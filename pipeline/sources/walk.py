@@ -18,12 +18,15 @@ from avdata.errors import UsageError
 from avdata.pipeline.sources.files import is_remote, listing, printable
 
 MAGIC = re.compile(r"[*?\[]")
+BROKEN = "broken link"
+"""Type of a link that leads to nothing, or to itself."""
 Found = tuple[str, dict[str, Any]]
 """The name that led there, and what the file system says of it, among that its real name."""
 
 
 def inside(files: AbstractFileSystem, folder: str) -> Iterator[Found]:
-    """All at any depth. Links to folders are followed, and each folder is listed once.
+    """All at any depth. Links to folders are followed, and each folder is listed once; a link that
+    leads nowhere is told of as BROKEN.
 
     UsageError names a folder that cannot be listed; what is gone meanwhile is left out.
     """
@@ -100,10 +103,13 @@ def _entries(files: AbstractFileSystem, name: str, folder: str) -> Iterator[Foun
     with listing(printable(name or "/")), contextlib.suppress(FileNotFoundError):
         for info in files.ls(folder, detail=True) if files.isdir(folder) else []:
             found = f"{name}/{Path(info['name']).name}"
-            if not info["islink"]:
-                yield found, info
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                target = os.path.realpath(info["name"])
-                if not Path(target).is_symlink():  # A loop leads nowhere.
-                    yield found, files.info(target)
+            yield found, _led_to(files, info) if info["islink"] else info
+
+
+def _led_to(files: AbstractFileSystem, link: dict[str, Any]) -> dict[str, Any]:
+    target = os.path.realpath(link["name"])
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if not Path(target).is_symlink():  # A loop leads nowhere.
+            there: dict[str, Any] = files.info(target)
+            return there
+    return {**link, "type": BROKEN}

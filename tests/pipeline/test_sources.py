@@ -53,7 +53,7 @@ def test_a_file_named_itself_is_taken_whatever_its_suffix(tmp_path: Path) -> Non
 def test_a_file_named_twice_or_through_a_link_is_one(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
-    (tmp_path / "dangling.mp4").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "dangling.text").symlink_to(tmp_path / "nowhere")
     assert names(tmp_path, tmp_path, tmp_path / "a.mp4", tmp_path / "*.mp4") == ["a.mp4"]
 
 
@@ -171,10 +171,23 @@ def test_what_a_list_names_and_is_not_there_is_a_row_with_a_reason(tmp_path: Pat
     assert reasons == {"a.mp4": None, "missing.mp4": "missing", "in": "not_a_file"}
 
 
+@pytest.mark.parametrize("pattern", ["", "*/*.mp4", "**"])
+def test_a_link_that_leads_nowhere_is_a_row_with_a_reason(tmp_path: Path, pattern: str) -> None:
+    touched(tmp_path, "in/a.mp4")
+    broken = {"gone.mp4": "../gone.mkv", "self.mp4": "self.mp4", "below.mp4": "a.mp4/b.mp4"}
+    for name, target in broken.items():
+        (tmp_path / "in" / name).symlink_to(target)
+    rows = {Path(row.uri).name: row for row in found(tmp_path / pattern)}
+    assert {name for name, row in rows.items() if row.stage is None} == {"a.mp4"}
+    assert rows.keys() == {"a.mp4", *broken}
+    for name, target in broken.items():
+        assert (rows[name].uri, rows[name].reason) == (str(tmp_path / "in" / name), "missing")
+        assert f"a link to {target}," in str(rows[name].detail)
+
+
 def test_odd_names_cost_themselves_alone(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4")
     (tmp_path / "self.mp4").symlink_to("self.mp4")
-    assert names(tmp_path, tmp_path, tmp_path / "*.mp4") == ["a.mp4"]
     (tmp_path / "l.txt").write_bytes(b"a.mp4\nfoo\0bar.mp4\nself.mp4\n")
     reasons = {Path(row.uri).name: row.reason for row in found(tmp_path / "l.txt")}
     assert reasons == {"a.mp4": None, "foo\0bar.mp4": "file_name", "self.mp4": "unreadable"}
