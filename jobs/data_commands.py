@@ -48,18 +48,21 @@ def ingest(
     from avdata.pipeline.selection import funnel, quarantine_counts, require_any_kept
 
     resolved = options.load(IngestConfig, config, settings)
-    manifest = ingest(raw, out, resolved, policy, Engine(inline, address, workers))
-    if caption:
-        add_captions(out)
-    counts, failed = funnel(manifest.table()), quarantine_counts(manifest)
-    result = Result(as_json)
-    _show_funnel(result, counts)
-    for reason, count in failed.items():
-        result.line(f"quarantined {count} by {reason}")
-    if not (out / "semantics.parquet").exists():
-        result.line("meaning: not measured; `avdata semantics` does, with CLIP and CLAP")
-    result.line(f"manifest: {manifest.clips_file}")
-    result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
+    engine = Engine(inline, address, workers)
+    manifest = ingest(raw, out, resolved, policy, engine)
+    try:
+        if caption:
+            add_captions(out, engine=engine)
+    finally:  # Why nothing is kept is said though nothing can be captioned.
+        counts, failed = funnel(manifest.table()), quarantine_counts(manifest)
+        result = Result(as_json)
+        _show_funnel(result, counts)
+        for reason, count in failed.items():
+            result.line(f"quarantined {count} by {reason}")
+        if not (out / "semantics.parquet").exists():
+            result.line("meaning: not measured; `avdata semantics` does, with CLIP and CLAP")
+        result.line(f"manifest: {manifest.clips_file}")
+        result.end({"manifest": str(out), "funnel": counts, "quarantined": failed})
     require_any_kept(out, counts["clips"], counts["keep"])
 
 

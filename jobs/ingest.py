@@ -20,6 +20,7 @@ from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.child import MeasuringChild
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.parts import TRANSIENT_STAGES, Parts
+from avdata.pipeline.policy import load_policy
 from avdata.pipeline.record import Clip, Quarantined
 from avdata.pipeline.sources.copies import local_copy, remove_copies_of_the_dead
 from avdata.pipeline.sources.files import base_name, reading
@@ -123,6 +124,7 @@ def ingest(
     """
     engine, config = engine or Engine(), config.decided()
     config.require_models()
+    load_policy(policy)  # To list a corpus takes long.
     most = config.max_failures_in_a_row
     found = find_sources(raw, most)
     storage.require_ours(out, ("policy.yaml",), "manifest")

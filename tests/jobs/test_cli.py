@@ -242,6 +242,8 @@ def test_a_policy_that_cannot_be_read_is_named_before_any_work(
     line = refused(capsys, 2, *command)
     assert "rule dim" in line
     assert "luma_mean" in line
+    assert list(tmp_path.iterdir()) == [policy]
+    assert "rule dim" in refused(capsys, 2, *command, tmp_path / "nowhere")
 
 
 def test_nothing_usable_is_an_exit_code_of_its_own(

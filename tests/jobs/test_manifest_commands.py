@@ -134,6 +134,35 @@ def test_a_policy_that_keeps_nothing_ends_with_3(manifest: Path, tmp_path: Path)
     assert run("select", root) == 0
 
 
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_what_nothing_was_kept_for_is_said_though_it_was_to_be_captioned(
+    as_json: tuple[str, ...], manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, raw = Path(shutil.copytree(manifest, tmp_path / "m")), manifest.parent / "raw"
+    none = tmp_path / "none.yaml"
+    none.write_text("rules: {all: start_s >= 0}")
+    options = ("--inline", "--caption", "--policy", none, "--set", "num_frames=17")
+    assert run("ingest", raw, "--out", root, *options, *as_json) == 3
+    said = capsys.readouterr()
+    assert ('"all": 4' if as_json else "dropped 4 by all") in said.out
+    assert "none of 4 clips is kept" in said.err
+
+
+def test_the_engine_of_ingest_is_that_of_its_captions(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, raw = Path(shutil.copytree(manifest, tmp_path / "m")), manifest.parent / "raw"
+    engines: list[Engine | None] = []
+
+    def captioned(_: Path, engine: Engine | None = None) -> None:
+        engines.append(engine)
+
+    monkeypatch.setattr("avdata.jobs.caption.caption", captioned)
+    options = ("--inline", "--caption", "--workers", "2", "--set", "num_frames=17")
+    assert run("ingest", raw, "--out", root, *options) == 0
+    assert engines == [Engine(inline=True, workers=2)]
+
+
 def test_ctrl_c_says_how_to_go_on(
     manifest: Path,
     tmp_path: Path,
