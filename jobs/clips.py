@@ -17,7 +17,7 @@ from avdata import storage
 from avdata.encoders.spec import ClipShape
 from avdata.errors import MediaError, SourceLost, WriteRefused, YieldCollapsed
 from avdata.jobs.engine import Engine, stream
-from avdata.pipeline.clip_files import WRITE, ClipFiles, ClipRow, FailedRow
+from avdata.pipeline.clip_files import SETTINGS, WRITE, ClipFiles, ClipRow, FailedRow
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip_file import own_shape, write_clip
@@ -136,18 +136,18 @@ class WriteClip:
 def write_clips(
     root: Path, out: Path, config: ClipsConfig, engine: Engine | None = None
 ) -> Written:
-    """Writes the files that are not there yet, then the index of all.
+    """Writes the files that are not there yet, then the index of all; what is not in it goes.
 
     UsageError while another command writes the folder; RunError when more than `max_failed_share`
     of the clips fail, YieldCollapsed when all do.
     """
-    storage.require_ours(out, ("clips.json",), "clips")
+    storage.require_ours(out, (SETTINGS,), "clips")
     files, manifest = ClipFiles(out), Manifest(root)
     kept, ingested = require_kept(manifest), _ingested(manifest)
     num_frames, fps = ingested.num_frames, ingested.fps
     settings = {clip.clip_id: config.digest(clip, num_frames, fps) for clip in kept}
     with storage.written(out):
-        storage.write_json(out / "clips.json", configuration.to_plain(config))
+        storage.write_json(out / SETTINGS, configuration.to_plain(config))
         files.remove_stale()
         todo = [clip for clip in kept if not _is_done(files, clip, settings, config.retry_failed)]
         if todo:
@@ -165,6 +165,7 @@ def write_clips(
             [row for row in rows.values() if isinstance(row, FailedRow)],
         )
         files.write_index(done.rows, done.failed)
+        files.remove_others(done.rows, done.failed)
     _require_enough(out, done, config.max_failed_share)
     return done
 

@@ -1,5 +1,6 @@
 """The folder of clips as files: what is in it, what failed, and what is still to be made.
 
+OUT/clips.json                    settings of the last run
 OUT/clips/ab/CLIP_ID.mp4          H.264 without B-frames, FLAC or AAC
 OUT/rows/CLIP_ID.json             what the file was found to hold; written last: the commit
 OUT/failed/CLIP_ID.json           why there is no file
@@ -8,6 +9,7 @@ OUT/failed.parquet, failed.csv    one row a clip without a file
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,10 @@ from avdata.errors import AvdataError
 from avdata.pipeline.arrow import to_table
 from avdata.pipeline.parts import TRANSIENT_STAGES
 
+SETTINGS = "clips.json"
+OURS = {SETTINGS, "rows"}
+"""What tells such a folder from others."""
+CLIP_ID = re.compile("[0-9a-f]{32}")
 WRITE = "write"
 """Stage of a clip that was read and could not be written."""
 
@@ -110,6 +116,20 @@ class ClipFiles:
                 pq.write_table(table, temporary)
             with storage.committed(self.root / f"{name}.csv") as temporary:
                 pa_csv.write_csv(table, temporary)
+
+    def remove_others(self, rows: Sequence[ClipRow], failed: Sequence[FailedRow]) -> None:
+        """What is named as a clip of ours and is in neither table: kept no more, or of a run whose
+        settings were others.
+        """
+        written, lost = ({row.clip_id for row in table} for table in (rows, failed))
+        for pattern, known in (
+            ("clips/*/*.mp4", written),
+            ("rows/*.json", written),
+            ("failed/*.json", lost),
+        ):
+            for path in self.root.glob(pattern):
+                if CLIP_ID.fullmatch(path.stem) and path.stem not in known:
+                    path.unlink()
 
     def remove_stale(self) -> None:
         """What runs that were killed long ago have left half written."""

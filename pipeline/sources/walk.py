@@ -7,6 +7,7 @@ keys with an empty part.
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from avdata.errors import UsageError
+from avdata.pipeline.clip_files import OURS
 from avdata.pipeline.sources.files import is_remote, listing, printable
 
 MAGIC = re.compile(r"[*?\[]")
 BROKEN = "broken link"
 """Type of a link that leads to nothing, or to itself."""
+CLIPS_TOO = "for `avdata clips` wrote it; to ingest its clips, name it among the sources"
 Found = tuple[str, dict[str, Any]]
 """The name that led there, and what the file system says of it, among that its real name."""
 
 
 def inside(files: AbstractFileSystem, folder: str) -> Iterator[Found]:
     """All at any depth. Links to folders are followed, and each folder is listed once; a link that
-    leads nowhere is told of as BROKEN.
+    leads nowhere is told of as BROKEN. Folders of clips that are made of sources are left out, and
+    said to be, but for the one that was named.
 
     UsageError names a folder that cannot be listed; what is gone meanwhile is left out.
     """
@@ -80,14 +84,19 @@ def _levels(root: str, pattern: str) -> list[re.Pattern[str]]:
 
 def _walked(files: AbstractFileSystem, root: str, levels: list[re.Pattern[str]]) -> Iterator[Found]:
     # Links last: what they lead to may have been listed under its own name by then.
-    folders, links = [(root.rstrip("/"), os.path.realpath(root), 0)], list[tuple[str, str, int]]()
+    start = root.rstrip("/")
+    folders, links = [(start, os.path.realpath(root), 0)], list[tuple[str, str, int]]()
     seen = set[tuple[str, int]]()
     while folders or links:
         name, folder, depth = (folders or links).pop()
         if (folder, depth) in seen:
             continue
         seen.add((folder, depth))
-        for found, info in _entries(files, name, folder):
+        entries = list(_entries(files, name, folder))
+        if name != start and {Path(found).name for found, _ in entries} >= OURS:
+            sys.stderr.write(f"avdata: {printable(name)}: left out, {CLIPS_TOO}\n")
+            continue
+        for found, info in entries:
             if depth < len(levels) and not levels[depth].match(found):
                 continue
             if info["type"] != "directory":

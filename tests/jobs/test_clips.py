@@ -15,6 +15,7 @@ from avdata.errors import MediaError, RunError, SourceLost, UsageError
 from avdata.jobs.clips import ClipsConfig, Written, write_clips
 from avdata.jobs.engine import Engine
 from avdata.jobs.ingest import ingest
+from avdata.jobs.select import select
 from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.media.clip import ClipMedia
@@ -71,6 +72,26 @@ def test_running_again_makes_only_what_is_missing(manifest: Path, tmp_path: Path
     assert write_clips(manifest, out, ClipsConfig(), INLINE) == Written(rows, [])
     assert first.exists()
     assert second.stat().st_mtime_ns == before
+
+
+def test_what_is_in_the_index_is_what_is_in_the_folder(manifest: Path, tmp_path: Path) -> None:
+    root, out = Path(shutil.copytree(manifest, tmp_path / "m")), tmp_path / "out"
+    both = write_clips(root, out, ClipsConfig(), INLINE).rows
+    mine = (out / "clips" / "mine.mp4", out / "clips" / "ab" / "mine.mp4", out / "rows" / "a.json")
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    other = out / "failed" / f"{'0' * 32}.json"  # Of a manifest before.
+    other.parent.mkdir(exist_ok=True)
+    other.touch()
+    (tmp_path / "first.yaml").write_text("rules: {late: start_s > 0}")
+    select(root, tmp_path / "first.yaml")
+    (kept,) = write_clips(root, out, ClipsConfig(), INLINE).rows
+    assert kept in both
+    assert {*out.glob("clips/**/*.mp4")} == {out / kept.file_name, *mine[:2]}
+    assert {*out.glob("*/*.json")} == {out / "rows" / f"{kept.clip_id}.json", mine[2]}
+    select(root, manifest.parent / "policy.yaml")
+    assert write_clips(root, out, ClipsConfig(), INLINE).rows == both
 
 
 def test_a_clip_is_read_from_any_name_of_its_source(manifest: Path, tmp_path: Path) -> None:

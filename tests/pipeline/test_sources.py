@@ -185,6 +185,20 @@ def test_a_link_that_leads_nowhere_is_a_row_with_a_reason(tmp_path: Path, patter
         assert f"a link to {target}," in str(rows[name].detail)
 
 
+def test_clips_that_were_made_of_sources_are_none_unless_they_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touched(tmp_path, "a.mp4", "out/clips.json", "out/rows/1.json", "out/clips/1/1.mp4")
+    touched(tmp_path, "mine/clips.json", "mine/clips/b.mp4")  # Not ours.
+    for raw in (tmp_path, tmp_path / "*", tmp_path / "**/*.mp4"):
+        assert names(tmp_path, raw) == ["a.mp4", "mine/clips/b.mp4"]
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{tmp_path}/out: left out" in line
+    for raw in (tmp_path / "out", tmp_path / "out/*", tmp_path / "out/clips/1/1.mp4"):
+        assert names(tmp_path, raw) == ["out/clips/1/1.mp4"]
+        assert capsys.readouterr().err == ""
+
+
 def test_odd_names_cost_themselves_alone(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4")
     (tmp_path / "self.mp4").symlink_to("self.mp4")
