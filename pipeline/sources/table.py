@@ -55,8 +55,14 @@ SCHEMA = arrow_schema(SourceRow)
 
 
 def once(rows: pa.Table) -> pa.Table:
-    """One row a uri, in order of uri; of what several rows say, the first that says something."""
-    return _grouped(rows, ["uri"]).sort_by("uri")
+    """One row a uri, in order of uri; of what several rows say, the first that says something. Rows
+    of failures say nothing beside others: two names may be one as text.
+    """
+    failed = pc.is_valid(rows["stage"])
+    good, bad = rows.filter(pc.invert(failed)), rows.filter(failed)
+    both = good["uri"].filter(pc.is_in(good["uri"], value_set=bad["uri"].combine_chunks()))
+    bad = bad.filter(pc.invert(pc.is_in(bad["uri"], value_set=both.combine_chunks())))
+    return _grouped(pa.concat_tables([good, bad]), ["uri"]).sort_by("uri")
 
 
 def recall(found: pa.Table, known: pa.Table) -> pa.Table:

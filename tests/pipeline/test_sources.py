@@ -151,6 +151,7 @@ LISTS = ("l.txt", "l.csv", "l.parquet")
         ("l.csv", "name\na.mp4\n", "no column uri, path, url; it has name"),
         ("l.csv", "uri\na.mp4,b\n", "line 2 has more cells"),
         ("l.csv", "uri,b\n,1\n", "line 2: uri is '', not a name"),
+        ("l.csv", "uri,b,c,b\na.mp4,1,2,3\n", r"l\.csv: column 'b' is there twice"),
         ("l.txt", b"\xff.mp4\n", "not UTF-8"),
         ("l.parquet", "no", "not Parquet"),
         ("l.txt", "http://example.org/a.mp4\n", "only local paths and s3://"),
@@ -277,6 +278,10 @@ def test_a_name_that_is_no_text_is_a_row_with_a_reason(tmp_path: Path) -> None:
     (row,) = found(tmp_path)
     assert row.uri == f"{tmp_path}/\\xff.mp4"
     assert (row.stage, row.reason) == ("list", "file_name")
+    (tmp_path / r"\xff.mp4").write_bytes(b"good")  # Whose name is what the other's is shown as.
+    for raw in ([tmp_path / r"\xff.mp4", tmp_path], [tmp_path, tmp_path / r"\xff.mp4"]):
+        (row,) = found(*raw)
+        assert (row.uri, row.size_bytes, row.stage) == (f"{tmp_path}/\\xff.mp4", 4, None)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
