@@ -61,10 +61,13 @@ def from_plain(schema: type[T], plain: Mapping[str, Any], where: str) -> T:
         return pydantic.TypeAdapter(schema).validate_python(plain)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or schema.__name__
+        path = ".".join(str(part) for part in first["loc"])
+        key = path or schema.__name__
         if first["type"] == "missing":
             raise ConfigError(f"{where}: {key} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
+        if isinstance(first["input"], Mapping):  # Of several values; the message names which.
+            raise ConfigError(": ".join([where, *filter(None, (path, message))])) from error
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {message}") from error
 
 

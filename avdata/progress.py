@@ -45,32 +45,32 @@ def _bar(console: Console, what: str, total: int, start: int, work: int) -> Iter
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bar:
-        whole, first = (work, 0) if work else (total, start)
-        done = start
+        by_work, done = work > 0, start
+        whole, first = (work, 0) if by_work else (total, start)
         task = bar.add_task(what, total=whole, completed=first, note="", done=done, all=total)
 
         def advance(note: str = "", by: int = 1, work: int = 0) -> None:
             nonlocal done
             done += by
-            bar.update(task, advance=work or by, note=note, done=done)
+            bar.update(task, advance=work if by_work else by, note=note, done=done)
 
         yield advance
 
 
 @contextmanager
 def _lines(what: str, total: int, start: int, work: int) -> Iterator[Advance]:
-    done, began = start, time.monotonic()
-    shown, worked, whole = began, 0, work or total - start
+    done, began, by_work = start, time.monotonic(), work > 0
+    shown, worked, whole = began, 0, work if by_work else total - start
 
     def advance(note: str = "", by: int = 1, work: int = 0) -> None:
         nonlocal done, shown, worked
-        done, worked = done + by, worked + (work or by)
+        done, worked = done + by, worked + (work if by_work else by)
         now = time.monotonic()
         if done < total and now - shown < SECONDS_BETWEEN_LINES:
             return
         shown = now
-        left = (now - began) / max(1, worked) * (whole - worked)
-        sys.stderr.write(f"{what} {done}/{total}, {left:.0f} s left {note}".rstrip() + "\n")
+        left = f", {(now - began) / worked * (whole - worked):.0f} s left" if worked else ""
+        sys.stderr.write(f"{what} {done}/{total}{left} {note}".rstrip() + "\n")
         sys.stderr.flush()
 
     yield advance

@@ -12,6 +12,10 @@ class Inner:
     deadline_s: float = 60.0
     num_workers: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.deadline_s <= 0:
+            raise ValueError(f"deadline_s must be positive, not {self.deadline_s}")
+
 
 @dataclass(frozen=True, slots=True)
 class Outer:
@@ -96,6 +100,20 @@ def test_a_mistake_in_an_override_names_it(override: str, said: str) -> None:
         configuration.load(Outer, overrides=[override])
     assert f"--set {override}" in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("width=17", "width must be a multiple of 16, not 17"),
+        ("limits.deadline_s=-1", "limits: deadline_s must be positive, not -1.0"),
+        ("name={a: 1}", "name: Input should be a valid string"),
+    ],
+)
+def test_a_mistake_is_told_without_the_settings_beside_it(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configuration.load(Outer, overrides=[override])
+    assert str(caught.value) == f"--set {override}: {said}"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,23 @@ def test_the_time_left_follows_the_work_where_it_is_known(
     assert lines == [f"ingest 1/11, {left_s} s left film.mp4", "ingest 11/11, 0 s left"]
 
 
+def test_what_is_no_work_counts_as_a_thing_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with progress.progress("ingest", 3, work=10) as advance:
+        for note, work in (("empty.mp4", 0), ("film.mp4", 10), ("none.mp4", 0)):
+            now[0] += 6.0
+            advance(note, work=work)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "ingest 1/3 empty.mp4",
+        "ingest 2/3, 0 s left film.mp4",
+        "ingest 3/3, 0 s left none.mp4",
+    ]
+
+
 def test_a_bar_counts_things_though_it_grows_by_their_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
