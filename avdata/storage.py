@@ -63,6 +63,11 @@ def is_remote(where: Path | UPath) -> TypeGuard[UPath]:
     return isinstance(cast(object, where), UPath)
 
 
+def printable(path: str) -> str:
+    """A local path as text; bytes that are not UTF-8 are written out."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def below(where: Path, root: Path) -> str:
     """The name of a file relative to a folder that it lies in."""
     return str(where).removeprefix(str(root)).lstrip("/")

@@ -7,26 +7,33 @@ import typer
 
 from avdata import config as configuration
 from avdata.errors import UsageError
-from avdata.storage import place
+from avdata.storage import place, printable
 
 Schema = TypeVar("Schema")
 
 
 def local(name: str) -> Path:
     """A path of this machine, absolute, as workers have other working directories; UsageError for a
-    URL, by whose name a folder would be made.
+    URL, by whose name a folder would be made, and for a name that is not UTF-8.
     """
     if "://" in name:
         raise UsageError(
             f"{name}: only shards and raw media may lie there; give a folder on this machine or, "
             "for a cluster, on a mount that all its machines share"
         )
-    return Path(name).absolute()
+    return _with_text(Path(name).absolute())
 
 
 def far_or_near(name: str) -> Path:
     """As `storage.place`, and where it is local absolute."""
-    return place(name).absolute()
+    return _with_text(place(name).absolute())
+
+
+def _with_text(path: Path) -> Path:
+    shown = printable(str(path))
+    if shown != str(path):
+        raise UsageError(f"{shown}: its name is not UTF-8, and goes into files that are; rename it")
+    return path
 
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]

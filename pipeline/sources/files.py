@@ -4,7 +4,6 @@ S3 takes endpoint, region and credentials from the usual variables (AWS_ENDPOINT
 AWS_ACCESS_KEY_ID, ...) or from the machine's role.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,11 +51,6 @@ def version_of(info: dict[str, Any]) -> str:
 def plain_name(uri: str) -> str:
     """A path for a `file://` URI; any other name as it is."""
     return unquote(uri.removeprefix(FILE)) if uri.startswith(FILE) else uri
-
-
-def printable(path: str) -> str:
-    """A local path as text; bytes that are not UTF-8 are written out."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from avdata.pipeline.sources.files import (
     is_remote,
     listing,
     plain_name,
-    printable,
     reading,
     version_of,
 )
@@ -31,6 +30,7 @@ from avdata.pipeline.sources.lists import Entry, is_list, read_list
 from avdata.pipeline.sources.outage import InARow
 from avdata.pipeline.sources.table import SourceRow, once
 from avdata.pipeline.sources.walk import BROKEN, Found, inside, matching
+from avdata.storage import printable
 
 KINDS = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 SUFFIXES = frozenset("." + kind for kind in KINDS.split())

@@ -17,7 +17,8 @@ from fsspec.utils import glob_translate
 
 from avdata.errors import UsageError
 from avdata.pipeline.clip_files import OURS
-from avdata.pipeline.sources.files import is_remote, listing, printable
+from avdata.pipeline.sources.files import is_remote, listing
+from avdata.storage import printable
 
 MAGIC = re.compile(r"[*?\[]")
 BROKEN = "broken link"
