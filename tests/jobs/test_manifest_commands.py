@@ -1,6 +1,7 @@
 """Commands that write a folder: one at a time, and how they end."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -161,6 +162,17 @@ def test_the_engine_of_ingest_is_that_of_its_captions(
     options = ("--inline", "--caption", "--workers", "2", "--set", "num_frames=17")
     assert run("ingest", raw, "--out", root, *options) == 0
     assert engines == [Engine(inline=True, workers=2)]
+
+
+@pytest.mark.parametrize("command", ["ingest", *READERS])
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_made(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / os.fsdecode(b"out\xff")
+    assert run(command, tmp_path, "--out", out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(rf"avdata: {tmp_path}/out\xff: its name is not UTF-8")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_says_how_to_go_on(
