@@ -94,13 +94,14 @@ def _matching(files: AbstractFileSystem, pattern: str) -> Iterator[SourceRow]:
 
 
 def _media(files: AbstractFileSystem, found: Iterable[Found]) -> Iterator[SourceRow]:
-    """By suffix; what a link led to under its own name, so that it is found once."""
+    """By suffix; what a link led to under its own name, so that it is found once. Of broken links
+    those that may have led to a folder, too.
+    """
     for name, info in found:
-        if Path(name).suffix.lower() not in SUFFIXES:
-            continue
-        if info["type"] == "file":
+        suffix = Path(name).suffix.lower()
+        if suffix in SUFFIXES and info["type"] == "file":
             yield _row(files.unstrip_protocol(info["name"]), info)
-        elif info["type"] == BROKEN:
+        elif suffix in {"", *SUFFIXES} and info["type"] == BROKEN:
             why = f"a link to {printable(info['destination'])}, which leads to no file"
             yield SourceRow(printable(info["name"])).failed(MediaError("list", "missing", why))
 

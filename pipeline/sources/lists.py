@@ -72,7 +72,7 @@ def _parquet(uri: str, file: BinaryIO) -> Iterator[Entry]:
 
 def _name_column(uri: str, columns: list[str]) -> str:
     for at, name in enumerate(columns):
-        if name in columns[:at]:
+        if name and name in columns[:at]:  # Spreadsheets write many without a name.
             raise UsageError(f"{uri}: column {name!r} is there twice; give each a name of its own")
     for name in NAME_COLUMNS:
         if name in columns:

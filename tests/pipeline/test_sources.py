@@ -95,7 +95,7 @@ def test_links_to_folders_are_followed_and_each_folder_is_listed_once(tmp_path: 
     touched(tmp_path, "in/b.mp4", "in/deep/c.mp4", "disk/a.mp4", "disk/deep/d.mp4")
     for link, target in {"disk": "../disk", "again": "../disk", "deep/up": "../../in"}.items():
         (tmp_path / "in" / link).symlink_to(target)
-    (tmp_path / "in/deep/self").symlink_to("self")
+    (tmp_path / "in/deep/self.txt").symlink_to("self.txt")
     (tmp_path / "disk/loop").symlink_to("../in/again")
     every = ["disk/a.mp4", "disk/deep/d.mp4", "in/b.mp4", "in/deep/c.mp4"]
     for pattern in ("", "*", "**", "**/*.mp4"):
@@ -174,6 +174,10 @@ def test_a_link_that_leads_nowhere_is_a_row_with_a_reason(tmp_path: Path, patter
     broken = {"gone.mp4": "../gone.mkv", "self.mp4": "self.mp4", "below.mp4": "a.mp4/b.mp4"}
     for name, target in broken.items():
         (tmp_path / "in" / name).symlink_to(target)
+    (tmp_path / "in" / "notes.txt").symlink_to("nowhere")
+    if not pattern.endswith(".mp4"):
+        broken["mount"] = "../not/there"
+        (tmp_path / "in" / "mount").symlink_to(broken["mount"])
     rows = {Path(row.uri).name: row for row in found(tmp_path / pattern)}
     assert {name for name, row in rows.items() if row.stage is None} == {"a.mp4"}
     assert rows.keys() == {"a.mp4", *broken}
