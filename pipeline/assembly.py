@@ -51,9 +51,12 @@ def write_assembled(
         seen.clear()
         copies = with_duplicates(known).select(["clip_id", "duplicates"])
         del known
+        tables = [
+            (one.combine_chunks(), names) for one, names in [(copies, ("duplicates",)), *rows]
+        ]
         joins = [
             (pc.index_in(copies["clip_id"], value_set=one["clip_id"].combine_chunks()), one, names)
-            for one, names in [(copies, ("duplicates",)), *rows]
+            for one, names in tables
         ]
 
         def groups(columns: list[str] | None) -> Iterator[pa.Table]:

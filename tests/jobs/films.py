@@ -1,5 +1,6 @@
 """Films, encoders with weights, and what `avdata encode` makes of both, for tests of the jobs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from avdata.encoders.choice import EncodersConfig
@@ -16,6 +17,17 @@ from tests.encoders.checkpoints import oobleck, t5, umt5, wan22
 from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
 
 SMALL = ["--set", "height=64", "--set", "width=96"]
+
+
+def write_raw(folder: Path, names: Sequence[str]) -> Path:
+    """Good films of these names and two files that are none."""
+    pictures = bouncing_ball()
+    for name in names:
+        sound = Sound(clicks([0.75, 1.5], 2.5))
+        write_movie(folder / name, pictures, times_at(24, len(pictures)), sound)
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video at all\n" * 50)
+    return folder
 
 
 def write_manifest(raw: Path, root: Path) -> Path:

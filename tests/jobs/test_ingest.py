@@ -15,7 +15,7 @@ from avdata.pipeline.manifest import Manifest
 from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.shards.dataset import open_dataset, read_sample
 from avdata.pipeline.shards.verify import verify_shards
-from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
+from tests.jobs.films import write_raw
 
 INLINE = Engine(inline=True)
 CONFIG = IngestConfig(num_frames=17)
@@ -26,23 +26,9 @@ BALL = ("ball.mp4", "ball.mkv")
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two good videos and two files that are none."""
-    folder = tmp_path_factory.mktemp("raw")
-    pictures = bouncing_ball()
-    for name in BALL:
-        sound = Sound(clicks([0.75, 1.5], 2.5))
-        write_movie(folder / name, pictures, times_at(24, len(pictures)), sound)
-    (folder / "empty.mp4").touch()
-    (folder / "text.mp4").write_text("not a video at all\n" * 50)
+    folder = write_raw(tmp_path_factory.mktemp("raw"), BALL)
     (folder / "notes.txt").write_text("no suffix of a video")
     return folder
-
-
-@pytest.fixture(scope="module")
-def measured(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its manifest; tests work on copies of it."""
-    root = tmp_path_factory.mktemp("measured")
-    ingest([raw], root, CONFIG, engine=INLINE)
-    return root
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from avdata.pipeline.measure.source import IngestConfig
 from avdata.pipeline.parts import Parts
 from avdata.pipeline.sources.digests import write_digests
 from avdata.pipeline.sources.table import SourceRow
-from tests.pipeline.media import Sound, bouncing_ball, clicks, times_at, write_movie
+from tests.jobs.films import write_raw
 
 INLINE = Engine(inline=True)
 CONFIG = IngestConfig(num_frames=17)
@@ -29,21 +29,7 @@ BALL = "ball.mp4"
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good video and two files that are none."""
-    folder = tmp_path_factory.mktemp("raw")
-    pictures = bouncing_ball()
-    sound = Sound(clicks([0.75, 1.5], 2.5))
-    write_movie(folder / BALL, pictures, times_at(24, len(pictures)), sound)
-    (folder / "empty.mp4").touch()
-    (folder / "text.mp4").write_text("not a video at all\n" * 50)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def measured(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its manifest; tests work on copies of it."""
-    root = tmp_path_factory.mktemp("measured")
-    ingest([raw], root, CONFIG, engine=INLINE)
-    return root
+    return write_raw(tmp_path_factory.mktemp("raw"), [BALL])
 
 
 @pytest.fixture
